@@ -1,0 +1,1 @@
+"""Rooms and private channels between members of the network."""

@@ -1,0 +1,1 @@
+"""The exchange: a pure state machine that executes finalized blocks in exact integers."""

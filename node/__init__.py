@@ -1,0 +1,1 @@
+"""The daemon: configuration, peers, RPC, command line, and the one place that constructs things."""

@@ -1,0 +1,1 @@
+"""Durable state: blocks, exchange state and indexes in LevelDB, behind one writer thread."""

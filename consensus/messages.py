@@ -1,0 +1,85 @@
+"""The messages of the vote plane, and the names of timers.
+
+A frame is the canonical encoding of one message (a tagged array); what may be inside is bounded in `limits.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from omninode.consensus.types import Certificate, Count, Proposal, Vote
+
+
+class VoteMessage(msgspec.Struct, frozen=True, array_like=True, tag="vote"):
+    """One vote of the sender."""
+
+    vote: Vote
+
+
+class CertificateMessage(msgspec.Struct, frozen=True, array_like=True, tag="certificate"):
+    """One certificate, for a peer that lacks it."""
+
+    certificate: Certificate
+
+
+class ProposalMessage(msgspec.Struct, frozen=True, array_like=True, tag="proposal"):
+    """The leader's proposal."""
+
+    proposal: Proposal
+
+
+class NeedMessage(msgspec.Struct, frozen=True, array_like=True, tag="need"):
+    """Asks for the certificates of a range of views; answered by a page of `CertificateMessage`s (P2)."""
+
+    from_view: Count
+    to_view: Count
+
+
+class MemoryRequest(msgspec.Struct, frozen=True, array_like=True, tag="memory?"):
+    """Asks which votes of the sender the receiver remembers (P7)."""
+
+
+class MemoryAnswer(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
+    """The sender's view, and the votes of the receiver that it remembers (P7)."""
+
+    view: Count
+    votes: tuple[Vote, ...]
+
+
+Message: TypeAlias = (
+    VoteMessage
+    | CertificateMessage
+    | ProposalMessage
+    | NeedMessage
+    | MemoryRequest
+    | MemoryAnswer
+)
+
+
+class TimerKind(enum.Enum):
+    """What a timer is for."""
+
+    LEADER = "leader"
+    """No valid block in time: nullify."""
+    ADVANCE = "advance"
+    """A block, but no certificate in time: nullify."""
+    RETRY = "retry"
+    """Say again what we said in this view."""
+    CLOCK = "clock"
+    """A proposal ahead of our clock can be looked at again."""
+    FINALITY = "finality"
+    """The previous view's block is not final yet: ask for its finalization."""
+    MEMORY = "memory"
+    """Ask the peers again what they remember of us (P7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerId:
+    """A timer of one view; the core ignores one that no longer matters."""
+
+    kind: TimerKind
+    view: int

@@ -1,0 +1,199 @@
+"""What consensus is about: headers, blocks, votes, certificates, proposals, and the validator set.
+
+Rules (PROTOCOL.md)
+    T1. A digest binds `genesis_hash`; a vote key signs `vote`, `proposal` and `checkpoint` digests and nothing else (P1).
+    T2. A header names its transactions through `body_root`, the hash of the ordered transaction ids (P2).
+    T3. A quorum is strictly more than two thirds of the power: `3 * power > 2 * total`, in integers.
+    T4. A certificate is a quorum of equal votes; its signers ascend by validator index, each once.
+
+Everything here is data with its hash; the protocol is in `consensus.core`.
+"""
+
+from __future__ import annotations
+
+import enum
+from functools import cached_property
+from typing import Annotated, Final
+
+import msgspec
+
+from omninode.crypto import ZERO_HASH, tagged_hash
+from omninode.encoding import encode
+
+PROTOCOL_VERSION: Final = 1
+
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class VoteKind(enum.StrEnum):
+    """The three votes of Simplex."""
+
+    NOTARIZE = "N"
+    NULLIFY = "X"
+    FINALIZE = "F"
+
+
+class Seal(msgspec.Struct, frozen=True, array_like=True):
+    """What the sealing block of an epoch adds to its header (P6); no block carries one until epochs exist."""
+
+    next_valset_hash: Hash
+    next_seed: Hash
+    state_root: Hash
+    snapshot_root: Hash
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """A block's header (P2). `executed_height` and `app_hash` commit to a finalized ancestor's state (P3)."""
+
+    version: Count
+    genesis_hash: Hash
+    epoch: Count
+    view: Count
+    height: Count
+    parent_hash: Hash
+    parent_view: Count
+    time_ms: Count
+    proposer: Count
+    body_root: Hash
+    evidence_root: Hash
+    votes_seen_root: Hash
+    beacon_proof: Annotated[bytes, msgspec.Meta(max_length=96)]
+    executed_height: Count
+    executed_final_view: Count
+    app_hash: Hash
+    valset_hash: Hash
+    seal: Seal | None = None
+
+    @cached_property
+    def hash(self) -> bytes:
+        """The block hash."""
+        return tagged_hash("omni/header/1", encode(self))
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """A header and the ids of its transactions, in the leader's order; bodies travel and are stored beside it."""
+
+    header: Header
+    transaction_ids: tuple[Hash, ...]
+
+    @property
+    def hash(self) -> bytes:
+        """The block hash (the header's)."""
+        return self.header.hash
+
+
+def body_root(transaction_ids: tuple[bytes, ...]) -> bytes:
+    """Hash the ordered transaction ids (T2)."""
+    return tagged_hash("omni/body/1", b"".join(transaction_ids))
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True):
+    """One signed vote; `block_hash` is 32 zero bytes for a nullify vote."""
+
+    kind: VoteKind
+    epoch: Count
+    view: Count
+    block_hash: Hash
+    validator: Count
+    signature: Signature
+
+
+def vote_digest(
+    genesis_hash: bytes, kind: VoteKind, *, epoch: int, view: int, block_hash: bytes
+) -> bytes:
+    """Return what a vote key signs for a vote (T1)."""
+    place = epoch.to_bytes(8, "big") + view.to_bytes(8, "big")
+    return tagged_hash("omni/vote/1", genesis_hash, kind.value.encode(), place, block_hash)
+
+
+class Certificate(msgspec.Struct, frozen=True, array_like=True):
+    """A quorum of equal votes (T4): notarization, nullification or finalization by `kind`."""
+
+    kind: VoteKind
+    epoch: Count
+    view: Count
+    block_hash: Hash
+    signers: tuple[Count, ...]
+    signatures: tuple[Signature, ...]
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True):
+    """A leader's block with its own notarize vote and the parent's notarization.
+
+    `parent_certificate` is `None` only where the parent is the genesis block (P2: no nullifications travel here).
+    """
+
+    block: Block
+    vote: Vote
+    parent_certificate: Certificate | None
+
+
+class Validator(msgspec.Struct, frozen=True, array_like=True):
+    """One member of the set: `power` in whole stake units, `address` of its vote key, libp2p `peer_id`."""
+
+    address: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
+    public_key: Annotated[bytes, msgspec.Meta(min_length=33, max_length=33)]
+    beacon_key: Annotated[bytes, msgspec.Meta(max_length=48)]
+    peer_id: str
+    moniker: str
+    power: Count
+
+
+class ValidatorSet(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """The validators of one epoch in a fixed order; a validator's index is its place here."""
+
+    epoch: Count
+    validators: tuple[Validator, ...]
+
+    @cached_property
+    def hash(self) -> bytes:
+        """Identifies the set in headers and checkpoints."""
+        return tagged_hash("omni/valset/1", encode(self))
+
+    @cached_property
+    def powers(self) -> tuple[int, ...]:
+        """Power by validator index."""
+        return tuple(v.power for v in self.validators)
+
+    @cached_property
+    def total_power(self) -> int:
+        """The sum of all powers."""
+        return sum(self.powers)
+
+    def is_quorum(self, power: int) -> bool:
+        """Whether `power` is strictly more than two thirds of the total (T3)."""
+        return 3 * power > 2 * self.total_power
+
+    def index_of(self, address: bytes) -> int | None:
+        """Return the index of the validator with this vote address, if it is one."""
+        for index, validator in enumerate(self.validators):
+            if validator.address == address:
+                return index
+        return None
+
+
+def genesis_header(
+    genesis_hash: bytes, *, time_ms: int, app_hash: bytes, valset_hash: bytes
+) -> Header:
+    """Return the block at height 0, which nobody voted for and everybody knows."""
+    return Header(
+        version=PROTOCOL_VERSION,
+        genesis_hash=genesis_hash,
+        epoch=0,
+        view=0,
+        height=0,
+        parent_hash=ZERO_HASH,
+        parent_view=0,
+        time_ms=time_ms,
+        proposer=0,
+        body_root=body_root(()),
+        evidence_root=ZERO_HASH,
+        votes_seen_root=ZERO_HASH,
+        beacon_proof=b"",
+        executed_height=0,
+        executed_final_view=0,
+        app_hash=app_hash,
+        valset_hash=valset_hash,
+    )

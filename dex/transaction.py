@@ -1,0 +1,201 @@
+"""A signed transaction: its bytes, hash, signer, and what can be judged without the exchange's state.
+
+Rules
+    X1. On the wire a transaction is the canonical array `[version, scheme, account, nonce, action, signature]`. The
+        signature is last, so the signed bytes are the unsigned prefix, `c4 41` and 65 signature bytes.
+    X2. `hash` is keccak256 of the signed bytes; an order's id is a tagged hash of that and its index in the batch.
+    X3. Scheme 0: the account's own key signed the EIP-712 digest. Scheme 1: a session key signed a tagged hash that
+        binds the genesis hash and the unsigned prefix; whether that key may act is judged in execution (P4).
+    X4. A nonce is a millisecond timestamp, used once per (account, signer).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Final, Protocol
+
+import msgspec
+
+from omninode.crypto import SIGNATURE_BYTES, keccak256, tagged_hash
+from omninode.dex.actions import (
+    Action,
+    Address,
+    Batch,
+    CancelAll,
+    PlaceOrder,
+    ReplaceOrder,
+    TimestampMs,
+    Transfer,
+)
+from omninode.dex.decimals import OffGrid, parse_steps, parse_units
+from omninode.encoding import decode, encode
+from omninode.errors import BrokenInvariant, Malformed, Rejected
+
+TRANSACTION_VERSION: Final = 1
+TRANSACTION_BYTES_MAX: Final = 32_768
+"""A batch of `BATCH_ITEMS_MAX` orders with the longest fields fits."""
+
+SCHEME_WALLET: Final = 0
+SCHEME_AGENT: Final = 1
+_SIGNATURE_HEADER: Final = b"\xc4\x41"
+SIGNATURE_FIELD_BYTES: Final = len(_SIGNATURE_HEADER) + SIGNATURE_BYTES
+
+
+class Transaction(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """One signed transaction (X1). `raw`, `hash` and `signer` are kept beside the fields."""
+
+    version: Annotated[int, msgspec.Meta(ge=TRANSACTION_VERSION, le=TRANSACTION_VERSION)]
+    scheme: Annotated[int, msgspec.Meta(ge=SCHEME_WALLET, le=SCHEME_AGENT)]
+    account: Address
+    nonce: TimestampMs
+    action: Action
+    signature: Annotated[
+        bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    ]
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The signed bytes."""
+        return encode(self)
+
+    @cached_property
+    def hash(self) -> bytes:
+        """The transaction's id (X2)."""
+        return keccak256(self.raw)
+
+    @property
+    def unsigned(self) -> bytes:
+        """The bytes before the signature field (X1)."""
+        return self.raw[:-SIGNATURE_FIELD_BYTES]
+
+    @property
+    def signer(self) -> bytes:
+        """The address whose key signed, once `set_signer` has recorded it.
+
+        Raises:
+            BrokenInvariant: The signature was never checked.
+        """
+        signer: bytes | None = self.__dict__.get("_signer")
+        if signer is None:
+            raise BrokenInvariant(f"transaction 0x{self.hash.hex()} was used before its signature")
+        return signer
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the signature was checked and `signer` is known."""
+        return "_signer" in self.__dict__
+
+    def set_signer(self, address: bytes) -> None:
+        """Record the result of the signature check, so that it is made once."""
+        self.__dict__["_signer"] = address
+
+
+def decode_transaction(raw: bytes) -> Transaction:
+    """Decode signed bytes; the signature is not checked here.
+
+    Raises:
+        Malformed: Too long, not canonical, an unknown version or scheme, or a field that is not well formed.
+    """
+    transaction = decode(raw, Transaction, size_max=TRANSACTION_BYTES_MAX)
+    transaction.__dict__["raw"] = raw
+    return transaction
+
+
+def order_id(transaction_hash: bytes, index: int) -> bytes:
+    """Return the id of the order at `index` among a transaction's orders (0 for a single order)."""
+    return tagged_hash("omni/order/1", transaction_hash, index.to_bytes(4, "big"))
+
+
+class MarketRules(Protocol):
+    """The grid of one market, as genesis fixes it."""
+
+    @property
+    def price_decimals(self) -> int:
+        """Prices are integer units of 10**-price_decimals quote asset per base asset."""
+
+    @property
+    def tick(self) -> int:
+        """Smallest price step, in price units."""
+
+    @property
+    def size_decimals(self) -> int:
+        """Sizes are integer units of 10**-size_decimals base asset."""
+
+    @property
+    def lot(self) -> int:
+        """Smallest size step, in size units."""
+
+
+class Rules(Protocol):
+    """What genesis fixes and a transaction can be checked against without any state."""
+
+    def market_rules(self, name: str) -> MarketRules | None:
+        """Return a market's grid, or None if there is no such market."""
+
+    def asset_decimals(self, name: str) -> int | None:
+        """Return an asset's decimals, or None if there is no such asset."""
+
+
+def check_stateless(transaction: Transaction, rules: Rules) -> None:
+    """Refuse what no state of the exchange could make succeed.
+
+    Args:
+        transaction: A decoded transaction.
+        rules: Markets and assets of genesis.
+
+    Raises:
+        Rejected: `unknown_market`, `unknown_asset`, `off_tick`, `off_lot`, `off_grid` or `same_account`.
+    """
+    match transaction.action:
+        case PlaceOrder() as order:
+            _check_grid(order.market, size=order.size, price=order.price, rules=rules)
+        case ReplaceOrder() as replace:
+            _check_grid(replace.market, size=replace.size, price=replace.price, rules=rules)
+        case CancelAll(market=market) if market:
+            _market(market, rules)
+        case Transfer() as transfer:
+            _check_transfer(transfer, transaction.account, rules)
+        case Batch() as batch:
+            items: tuple[PlaceOrder | ReplaceOrder, ...] = batch.replaces + batch.orders
+            for item in items:
+                _check_grid(item.market, size=item.size, price=item.price, rules=rules)
+        case _:
+            pass
+
+
+def _market(name: str, rules: Rules) -> MarketRules:
+    market = rules.market_rules(name)
+    if market is None:
+        raise Rejected("unknown_market", f"there is no market {name}")
+    return market
+
+
+def _check_grid(name: str, *, size: str, price: str, rules: Rules) -> None:
+    """Check one order's size and price against its market's grid; an empty price is a market order's."""
+    market = _market(name, rules)
+    try:
+        parse_steps(size, market.size_decimals, market.lot)
+    except OffGrid as error:
+        raise Rejected("off_lot", f"size of {name}: {error}") from None
+    except Malformed as error:
+        raise Rejected("malformed", f"size of {name}: {error}") from None
+    if not price:
+        return
+    try:
+        parse_steps(price, market.price_decimals, market.tick)
+    except OffGrid as error:
+        raise Rejected("off_tick", f"price of {name}: {error}") from None
+    except Malformed as error:
+        raise Rejected("malformed", f"price of {name}: {error}") from None
+
+
+def _check_transfer(transfer: Transfer, account: bytes, rules: Rules) -> None:
+    decimals = rules.asset_decimals(transfer.asset)
+    if decimals is None:
+        raise Rejected("unknown_asset", f"there is no asset {transfer.asset}")
+    if transfer.to == account and transfer.to_subaccount == transfer.subaccount:
+        raise Rejected("same_account", "a transfer to the subaccount it comes from")
+    try:
+        parse_units(transfer.amount, decimals)
+    except Malformed as error:
+        raise Rejected("malformed", f"amount of {transfer.asset}: {error}") from None

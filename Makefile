@@ -1,0 +1,3 @@
+devnet test check bench:
+	./dev $@
+.PHONY: devnet test check bench

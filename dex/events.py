@@ -1,0 +1,131 @@
+"""What happened in a block, for histories and streams. Events are consequences; the state hash covers the state itself.
+
+Prices are in ticks and sizes in lots of the named market; amounts that may exceed 64 bits are 16 bytes
+(`encoding.amount_to_bytes`). `views` turns them into JSON documents. The height and time are the block's.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
+    """An order: as it is kept in the state while it rests, and as events and histories show it.
+
+    `sequence` is its place in time within the market (smaller is earlier; 0 when it never rested). `notional` is the sum
+    of price x size over its fills in ticks x lots; `fee_numerator` the sum of price x size x rate of a buy's fills, from
+    which its rounding is continued (see `fees`); `fees` what it has paid, in base units of the quote asset.
+    """
+
+    order_id: bytes
+    account: bytes
+    subaccount: int
+    market: str
+    is_buy: bool
+    order_type: str
+    tif: str
+    post_only: bool
+    client_id: str
+    price: int
+    size: int
+    filled: int
+    notional: bytes
+    fee_numerator: bytes
+    fees: bytes
+    sequence: int
+    height: int
+    time_ms: int
+
+
+class OrderUpdated(msgspec.Struct, frozen=True, array_like=True, tag="order"):
+    """An order was placed, filled, replaced or closed.
+
+    `state` is one of `open`, `partially_filled`, `filled`, `cancelled`; the last two are for ever. `reason` says why it
+    was cancelled: `user`, `self_trade`, `unfilled` (the rest of an IOC or market order), `cancelled_before_arrival`.
+    """
+
+    order: OrderRecord
+    state: str
+    reason: str = ""
+
+
+class OrderRejected(msgspec.Struct, frozen=True, array_like=True, tag="rejected"):
+    """A new order was refused and changed nothing; price and size are as the trader wrote them."""
+
+    order_id: bytes
+    account: bytes
+    subaccount: int
+    market: str
+    side: str
+    order_type: str
+    tif: str
+    post_only: bool
+    client_id: str
+    price: str
+    size: str
+    reason: str
+
+
+class Trade(msgspec.Struct, frozen=True, array_like=True, tag="trade"):
+    """One fill between a resting order (maker) and an arriving one (taker), at the maker's price.
+
+    `sequence` counts the market's trades from 1. Fees are in base units of the quote asset.
+    """
+
+    market: str
+    sequence: int
+    price: int
+    size: int
+    taker_is_buy: bool
+    taker_order_id: bytes
+    maker_order_id: bytes
+    taker: bytes
+    taker_subaccount: int
+    maker: bytes
+    maker_subaccount: int
+    taker_fee: bytes
+    maker_fee: bytes
+
+
+class LevelChanged(msgspec.Struct, frozen=True, array_like=True, tag="level"):
+    """A price level's total size after the block (0: the level is gone); once per touched level and block."""
+
+    market: str
+    is_buy: bool
+    price: int
+    size: int
+
+
+class Transferred(msgspec.Struct, frozen=True, array_like=True, tag="transfer"):
+    """An amount moved between accounts or subaccounts."""
+
+    sender: bytes
+    sender_subaccount: int
+    recipient: bytes
+    recipient_subaccount: int
+    asset: str
+    amount: bytes
+
+
+class AgentApproved(msgspec.Struct, frozen=True, array_like=True, tag="agent"):
+    """A session key was approved, or its approval changed."""
+
+    account: bytes
+    agent: bytes
+    name: str
+    permissions: tuple[str, ...]
+    expires_ms: int
+
+
+class AgentRevoked(msgspec.Struct, frozen=True, array_like=True, tag="agent_revoked"):
+    """A session key lost its approval."""
+
+    account: bytes
+    agent: bytes
+
+
+Event: TypeAlias = (
+    OrderUpdated | OrderRejected | Trade | LevelChanged | Transferred | AgentApproved | AgentRevoked
+)

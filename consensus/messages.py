@@ -50,6 +50,12 @@ class MemoryAnswer(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
     votes: tuple[Vote, ...]
 
 
+class PendingMessage(msgspec.Struct, frozen=True, array_like=True, tag="pending"):
+    """Transactions that the sender has held for Δ and wants in a block, for the leader (P3); the core never sees it."""
+
+    transactions: tuple[bytes, ...]
+
+
 Message: TypeAlias = (
     VoteMessage
     | CertificateMessage
@@ -57,6 +63,7 @@ Message: TypeAlias = (
     | NeedMessage
     | MemoryRequest
     | MemoryAnswer
+    | PendingMessage
 )
 
 

@@ -1,0 +1,1 @@
+"""The trio shell of consensus: feeds the pure core and carries out its effects."""

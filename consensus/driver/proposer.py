@@ -1,0 +1,127 @@
+"""When to propose and when to lose patience: the on-demand rules of PROTOCOL.md P3, on the clock and the pool.
+
+Rules
+    D1. A leader with anything to include answers `BuildBlock` at `not_before_ms`, else with an empty block at
+        `empty_at_ms`.
+    D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer; the core is told
+        whenever that changes.
+    D3. A validator with something pending hands it to the view's leader over the vote plane.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import trio
+
+from omninode.consensus import effects as out
+from omninode.consensus import inputs as into
+from omninode.consensus.driver.limits import PENDING_MESSAGE_BYTES_MAX
+from omninode.consensus.messages import PendingMessage
+from omninode.encoding import encode
+
+if TYPE_CHECKING:
+    from omninode.consensus.driver.service import BodyLimits, ConsensusService, Ports
+
+
+class Proposer:
+    """Watches the pool and the clock for the core."""
+
+    def __init__(
+        self, service: ConsensusService, ports: Ports, limits: BodyLimits, *, delta_ms: int
+    ) -> None:
+        self._service = service
+        self._pool = ports.pool
+        self._peers = ports.peers
+        self._clock = ports.clock
+        self._delta_ms = delta_ms
+        self._order: out.BuildBlock | None = None
+        self._order_changed = trio.Event()
+        self._view_changed = trio.Event()
+        self._leader = 0
+        self._ancestors: tuple[bytes, ...] = ()
+        self._pending = False
+
+    def build(self, order: out.BuildBlock) -> None:
+        """Take the core's order for a block; it replaces an older one."""
+        self._order = order
+        self._order_changed.set()
+
+    def view_entered(self, leader: int, ancestors: tuple[bytes, ...]) -> None:
+        """A new view: what is pending is counted anew, against its parent."""
+        self._leader = leader
+        self._ancestors = ancestors
+        self._order = None
+        self._pending = False
+        self._view_changed.set()
+
+    async def run(self) -> NoReturn:
+        """Propose and watch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._propose)
+            nursery.start_soon(self._watch_pending)
+        raise AssertionError("a daemon task returned")
+
+    async def _propose(self) -> NoReturn:
+        while True:
+            self._order_changed = trio.Event()
+            order = self._order
+            if order is None:
+                await self._order_changed.wait()
+                continue
+            excluded = self._service.bodies.ids_of(order.ancestors)
+            useful = order.transactions_allowed and self._pool.oldest_ms(excluded) is not None
+            wait_ms = (order.not_before_ms if useful else order.empty_at_ms) - self._clock()
+            if wait_ms > 0:
+                with trio.move_on_after(wait_ms / 1000):
+                    await self._order_or_arrival(wait_for_arrival=not useful)
+                continue
+            self._order = None
+            ids = self._pool.select(excluded) if useful else ()
+            self._service.bodies.hold_own(ids)
+            self._service.feed(into.BlockBuilt(order.view, order.parent.hash, ids))
+            await trio.lowlevel.checkpoint()
+
+    async def _order_or_arrival(self, *, wait_for_arrival: bool) -> None:
+        async with trio.open_nursery() as nursery:
+            if wait_for_arrival:
+
+                async def arrival() -> None:
+                    await self._pool.changed()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(arrival)
+            await self._order_changed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _watch_pending(self) -> NoReturn:
+        while True:
+            self._view_changed = trio.Event()
+            excluded = self._service.bodies.ids_of(self._ancestors)
+            oldest_ms = self._pool.oldest_ms(excluded)
+            if oldest_ms is None or self._pending:
+                # Arrivals are looked at when they are Δ old, so a tick of Δ finds each within 2Δ of its arrival.
+                with trio.move_on_after(self._delta_ms / 1000):
+                    await self._view_changed.wait()
+                continue
+            wait_ms = oldest_ms + self._delta_ms - self._clock()
+            if wait_ms > 0:
+                with trio.move_on_after(wait_ms / 1000):
+                    await self._view_changed.wait()
+                continue
+            self._pending = True
+            self._hand_to_leader(excluded)
+            self._service.feed(into.PendingChanged(pending=True))
+
+    def _hand_to_leader(self, excluded: set[bytes]) -> None:
+        if self._leader == self._service.core.me:
+            return
+        raws = self._pool.stale(
+            excluded,
+            before_ms=self._clock() - self._delta_ms,
+            bytes_max=PENDING_MESSAGE_BYTES_MAX,
+        )
+        if raws:
+            self._peers.send(
+                self._service.peer_of(self._leader), encode(PendingMessage(tuple(raws)))
+            )

@@ -1,0 +1,213 @@
+"""Runs the consensus core on trio: verified messages in, effects out, in order.
+
+One synchronous `feed` steps the core and carries out its effects; everything that waits (disk, peers, clocks) is a
+task of its own that feeds the core when it is done. So the core sees one input after the other, always.
+
+What it does not do: decide anything about votes (the core), execute (the ledger), or open connections (the peers).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, assert_never
+
+import structlog
+import trio
+
+from omninode.consensus import effects as out
+from omninode.consensus import inputs as into
+from omninode.consensus.core import Core
+from omninode.consensus.driver.bodies import Bodies
+from omninode.consensus.driver.inbox import Inbox
+from omninode.consensus.driver.output import Output, OutputQueue
+from omninode.consensus.driver.proposer import Proposer
+from omninode.consensus.driver.sync import BlockSync
+from omninode.consensus.driver.timers import Timers
+from omninode.consensus.driver.limits import EVIDENCE_KEPT_MAX
+from omninode.consensus.ports import Clock, Ledger, Peers, Pool, VoteLog
+from omninode.consensus.records import WalBlock, WalCertificate, WalVote
+from omninode.consensus.types import Block, ValidatorSet, Vote
+from omninode.encoding import encode
+
+log = structlog.get_logger("consensus")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a block may hold at most (genesis): part of block validity."""
+
+    bytes_max: int
+    transactions_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The rest of the node, as consensus sees it."""
+
+    pool: Pool
+    ledger: Ledger
+    peers: Peers
+    vote_log: VoteLog
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Why this node stopped taking part: its state differs from a finalized header's (PROTOCOL.md P5)."""
+
+    height: int
+    expected: bytes
+    ours: bytes
+
+
+class ConsensusService:
+    """The trio side of consensus.
+
+    Args:
+        core: The core, with its WAL already replayed.
+        validators: The validator set of the epoch.
+        genesis_hash: Bound into every digest.
+        ports: The rest of the node.
+        limits: Genesis limits on a block's body.
+        delta_ms: Δ, the assumed bound on one message delay.
+        on_halt: Called once if the node must halt.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        validators: ValidatorSet,
+        genesis_hash: bytes,
+        ports: Ports,
+        limits: BodyLimits,
+        delta_ms: int,
+        on_halt: Callable[[Halted], None],
+    ) -> None:
+        self.core = core
+        self.validators = validators
+        self.halted: Halted | None = None
+        self.evidence: deque[tuple[Vote, Vote]] = deque(maxlen=EVIDENCE_KEPT_MAX)
+        self._ports = ports
+        self._on_halt = on_halt
+        self._inputs: deque[into.Input] = deque()
+        self._stepping = False
+        self._finalized: deque[out.Finalize] = deque()
+        self._finalized_wake = trio.Event()
+        self.executed = trio.Event()
+        self._timers = Timers(lambda timer: self.feed(into.TimerFired(timer)))
+        self._output = OutputQueue(ports.vote_log, self._emit)
+        self.bodies = Bodies(self, ports, limits)
+        self._proposer = Proposer(self, ports, limits, delta_ms=delta_ms)
+        self.sync = BlockSync(self, ports, genesis_hash)
+        self.inbox = Inbox(self, ports, genesis_hash)
+
+    def peer_of(self, validator: int) -> str:
+        """Return the peer id of a validator by index."""
+        return self.validators.validators[validator].peer_id
+
+    def feed(self, event: into.Input) -> None:
+        """Step the core with one input and carry out its effects."""
+        self._inputs.append(event)
+        if self._stepping or self.halted:
+            return
+        self._stepping = True
+        try:
+            while self._inputs and not self.halted:
+                event = self._inputs.popleft()
+                for effect in self.core.step(event, now_ms=self._ports.clock()):
+                    self._carry_out(effect)
+        finally:
+            self._stepping = False
+        self._output.flush()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Run until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._output.run)
+            nursery.start_soon(self._execute_finalized)
+            nursery.start_soon(self._timers.run)
+            nursery.start_soon(self._proposer.run)
+            nursery.start_soon(self.bodies.run, nursery)
+            nursery.start_soon(self.sync.run)
+            self.feed(into.Start())
+            task_status.started()
+        raise AssertionError("a daemon task returned")
+
+    def _carry_out(self, effect: out.Effect) -> None:
+        match effect:
+            case out.WriteVote(vote):
+                self._ports.vote_log.guard(vote)
+                self._ports.vote_log.append(WalVote(vote))
+                self._output.written()
+            case out.WriteBlock(block):
+                self._write_block(block)
+            case out.WriteCertificate(certificate):
+                self._ports.vote_log.append(WalCertificate(certificate))
+            case out.Send() | out.Finalize():
+                self._output.push(effect)
+            case out.SetTimer(timer, delay_ms):
+                self._timers.set(timer, delay_ms)
+            case out.CheckBody(block, source):
+                self.bodies.check(block, source)
+            case out.FetchBlock(block_hash, _, source):
+                self.bodies.fetch(block_hash, source)
+            case out.SyncBlocks(_, source):
+                self.sync.request(source)
+            case out.BuildBlock():
+                self._proposer.build(effect)
+            case out.ViewEntered(view, leader, ancestors):
+                self._timers.forget_before(view)
+                self._proposer.view_entered(leader, ancestors)
+            case out.ReportEvidence(first, second):
+                self.evidence.append((first, second))
+                log.warning("contradictory_votes", validator=first.validator, view=first.view)
+            case out.Halt(height, expected, ours):
+                self._halt(Halted(height, expected, ours))
+            case _:
+                assert_never(effect)
+
+    def _write_block(self, block: Block) -> None:
+        if block.header.proposer == self.core.me:
+            self.bodies.own_block(block)
+        raws = tuple(body.raw for body in self.bodies.of(block.hash))
+        self._ports.vote_log.append(WalBlock(block, raws))
+
+    def _emit(self, output: Output) -> None:
+        if isinstance(output, out.Finalize):
+            self._finalized.append(output)
+            self._finalized_wake.set()
+            return
+        if self.halted:
+            return
+        frame = encode(output.message)
+        if output.to is None:
+            self._ports.peers.broadcast(frame)
+        elif output.to != self.core.me:
+            self._ports.peers.send(self.peer_of(output.to), frame)
+
+    def _halt(self, halted: Halted) -> None:
+        self.halted = halted
+        self._on_halt(halted)
+
+    async def _execute_finalized(self) -> NoReturn:
+        """Execute final blocks in height order; waiting here is what makes `executed_height` lag (MAX_LAG)."""
+        ledger = self._ports.ledger
+        while True:
+            await self._finalized_wake.wait()
+            self._finalized_wake = trio.Event()
+            while self._finalized:
+                final = self._finalized.popleft()
+                for block in final.blocks:
+                    if self.halted:
+                        break
+                    certificate = final.certificate if block is final.blocks[-1] else None
+                    app_hash = ledger.execute(block, self.bodies.of(block.hash), certificate)
+                    self.bodies.finalized(block.hash)
+                    self.feed(into.Executed(block.header.height, app_hash))
+                    self.executed.set()
+                    self.executed = trio.Event()
+                    await ledger.store()
+                self.bodies.prune(final.blocks[-1].header.view)

@@ -1,14 +1,14 @@
 """What a trader can ask for: the actions inside a transaction, as the wallet shows and signs them.
 
 Rules
-    A1. An action holds human fields: decimal text (D1 of `dex.decimals`), market and asset names, words. A change of
-        tick or lot therefore never changes what a signature means (P1).
+    A1. An action holds human fields: decimal text (D1 of `dex.decimals`), market and asset names,
+        words. A change of tick or lot therefore never changes what a signature means (P1).
     A2. Who asks (`account`) and when (`nonce`) belong to the transaction, not to the action.
-    A3. One meaning has one form: an absent id or price is the empty string or no bytes, permissions stand in the
-        order of `PERMISSIONS`, each once.
-    A4. An action that decodes is well formed: enumerated words, lengths, alphabets, positive numbers and the fields
-        that go together are checked here. Whether a market exists or a price lies on its grid is not: see
-        `dex.transaction.check_stateless`.
+    A3. One meaning has one form: an absent id or price is the empty string or no bytes,
+        permissions stand in the order of `PERMISSIONS`, each once.
+    A4. An action that decodes is well formed: enumerated words, lengths, alphabets, positive
+        numbers and the fields that go together are checked here. Whether a market exists or a
+        price lies on its grid is not: see `dex.transaction.check_stateless`.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _check_names_one_order(order_id: bytes, client_id: str) -> None:
 class PlaceOrder(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Place a limit or market order.
 
-    A market order has no price; it takes up to `slippage_ppm` beyond the best opposite price and never rests. `size`
-    is in base asset, `price` in quote asset per base asset.
+    A market order has no price; it takes up to `slippage_ppm` beyond the best opposite price and
+    never rests. `size` is in base asset, `price` in quote asset per base asset.
     """
 
     subaccount: Subaccount
@@ -129,7 +129,8 @@ class CancelAll(msgspec.Struct, frozen=True, array_like=True, tag=3):
 class ReplaceOrder(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Give an open limit order a new size and price; its id, side and time in force stay.
 
-    `size` is the new total size, what is already filled included, so a fill on the way does not change the meaning.
+    `size` is the new total size, what is already filled included, so that a fill on the way does
+    not change the meaning.
     """
 
     subaccount: Subaccount
@@ -177,7 +178,7 @@ class RevokeAgent(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """Many requests under one signature: cancels, then replaces, then orders, each judged on its own."""
+    """Cancels, then replaces, then orders under one signature, each judged on its own."""
 
     cancels: Annotated[tuple[CancelOrder, ...], msgspec.Meta(max_length=BATCH_ITEMS_MAX)]
     replaces: Annotated[tuple[ReplaceOrder, ...], msgspec.Meta(max_length=BATCH_ITEMS_MAX)]

@@ -1,10 +1,11 @@
 """Canonical decimal text and the integer units behind it.
 
 Rules
-    D1. An amount is ASCII digits with at most one point: no sign, exponent, space, leading zero, trailing zero or
-        trailing point. So each number has one text, and a signature over the text fixes the number.
-    D2. Text is at most `DECIMAL_CHARS_MAX` long and a value is below 2**128, so no input costs more than a few
-        hundred nanoseconds to refuse.
+    D1. An amount is ASCII digits with at most one point: no sign, exponent, space, leading zero,
+        trailing zero or trailing point. So each number has one text, and a signature over the
+        text fixes the number.
+    D2. Text is at most `DECIMAL_CHARS_MAX` long and a value is below 2**128, so no input costs
+        more than a few hundred nanoseconds to refuse.
     D3. A value that is not a whole number of units is refused, never rounded.
 
 Everything behind this module counts in integer units of 10**-decimals.
@@ -65,7 +66,12 @@ def parse_units(text: str, decimals: int) -> int:
 
 
 def parse_steps(text: str, decimals: int, step: int) -> int:
-    """Read canonical decimal text as integer units that are a multiple of `step` (a tick or a lot, in units).
+    """Read canonical decimal text as integer units on a grid.
+
+    Args:
+        text: A number as D1 has it.
+        decimals: As in `parse_units`.
+        step: The grid's step (a tick or a lot), in units.
 
     Returns:
         The value in units, not in steps.
@@ -83,7 +89,7 @@ def parse_steps(text: str, decimals: int, step: int) -> int:
 def format_units(units: int, decimals: int) -> str:
     """Write integer units of 10**-decimals as canonical decimal text.
 
-    Negative units (a difference, a loss) are written with a minus sign; `parse_units` refuses such text.
+    Negative units (a difference, a loss) get a minus sign; `parse_units` refuses such text.
     """
     if units < 0:
         return "-" + format_units(-units, decimals)

@@ -13,7 +13,8 @@ SIZE_LOTS_MAX: Final = 2**63 - 1
 NOTIONAL_MAX: Final = 2**104 - 1
 """Largest price x size in ticks x lots; more is rejected as `notional_out_of_range`.
 
-Times one million (ppm) it stays below 2**128, so every intermediate of a fee fits a fixed-width integer.
+Times one million (ppm) it stays below 2**128, so every intermediate of a fee fits a fixed-width
+integer.
 """
 
 GENESIS_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -27,3 +28,6 @@ INVARIANT_SCAN_BLOCKS: Final = 10_000
 
 BOOK_DEPTH_MAX: Final = 1_000
 """Most levels per side in one read of an order book; more is refused by the caller's range check."""
+
+TEXT_HASHES_CACHED: Final = 16_384
+"""Keccak hashes of repeated words, sizes and prices kept for EIP-712; the least used is dropped."""

@@ -1,11 +1,14 @@
-"""A signed transaction: its bytes, hash, signer, and what can be judged without the exchange's state.
+"""A signed transaction: its bytes, hash and signer, and what can be judged without any state.
 
 Rules
-    X1. On the wire a transaction is the canonical array `[version, scheme, account, nonce, action, signature]`. The
-        signature is last, so the signed bytes are the unsigned prefix, `c4 41` and 65 signature bytes.
-    X2. `hash` is keccak256 of the signed bytes; an order's id is a tagged hash of that and its index in the batch.
-    X3. Scheme 0: the account's own key signed the EIP-712 digest. Scheme 1: a session key signed a tagged hash that
-        binds the genesis hash and the unsigned prefix; whether that key may act is judged in execution (P4).
+    X1. On the wire a transaction is the canonical array `[version, scheme, account, nonce, action,
+        signature]`. The signature is last, so the signed bytes are the unsigned prefix, `c4 41`
+        and 65 signature bytes.
+    X2. `hash` is keccak256 of the signed bytes; an order's id is a tagged hash of that and its
+        index among the transaction's orders.
+    X3. Scheme 0: the account's own key signed the EIP-712 digest. Scheme 1: a session key signed
+        a tagged hash that binds the genesis hash and the unsigned prefix; whether that key may
+        act is judged in execution (P4).
     X4. A nonce is a millisecond timestamp, used once per (account, signer).
 """
 
@@ -16,7 +19,14 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
-from omninode.crypto import SIGNATURE_BYTES, keccak256, tagged_hash
+from omninode.crypto import (
+    SIGNATURE_BYTES,
+    SigningKey,
+    checksum_address,
+    keccak256,
+    recover_address,
+    tagged_hash,
+)
 from omninode.dex.actions import (
     Action,
     Address,
@@ -28,6 +38,7 @@ from omninode.dex.actions import (
     Transfer,
 )
 from omninode.dex.decimals import OffGrid, parse_steps, parse_units
+from omninode.dex.eip712 import Domain, wallet_digest
 from omninode.encoding import decode, encode
 from omninode.errors import BrokenInvariant, Malformed, Rejected
 
@@ -37,6 +48,7 @@ TRANSACTION_BYTES_MAX: Final = 32_768
 
 SCHEME_WALLET: Final = 0
 SCHEME_AGENT: Final = 1
+_ARRAY_OF_SIX: Final = b"\x96"
 _SIGNATURE_HEADER: Final = b"\xc4\x41"
 SIGNATURE_FIELD_BYTES: Final = len(_SIGNATURE_HEADER) + SIGNATURE_BYTES
 
@@ -94,10 +106,88 @@ def decode_transaction(raw: bytes) -> Transaction:
     """Decode signed bytes; the signature is not checked here.
 
     Raises:
-        Malformed: Too long, not canonical, an unknown version or scheme, or a field that is not well formed.
+        Malformed: Too long, not canonical, an unknown version or scheme, or an ill-formed field.
     """
     transaction = decode(raw, Transaction, size_max=TRANSACTION_BYTES_MAX)
     transaction.__dict__["raw"] = raw
+    return transaction
+
+
+def encode_unsigned(scheme: int, *, account: bytes, nonce: int, action: Action) -> bytes:
+    """Return the bytes that precede the signature field (X1).
+
+    With `c4 41` and 65 signature bytes behind them they are the transaction.
+    """
+    fields = encode((TRANSACTION_VERSION, scheme, account, nonce, action))
+    return _ARRAY_OF_SIX + fields[1:]
+
+
+def signing_digest(transaction: Transaction, domain: Domain) -> bytes:
+    """Return the digest that the transaction's signature must be over (X3)."""
+    if transaction.scheme == SCHEME_WALLET:
+        return wallet_digest(
+            transaction.action,
+            account=transaction.account,
+            nonce=transaction.nonce,
+            domain=domain,
+        )
+    return agent_digest(transaction.unsigned, domain)
+
+
+def agent_digest(unsigned: bytes, domain: Domain) -> bytes:
+    """Return what a session key signs for the unsigned bytes of a transaction (X3)."""
+    return tagged_hash("omni/transaction/1", domain.genesis_hash, unsigned)
+
+
+def recover_signer(transaction: Transaction, domain: Domain) -> bytes:
+    """Return the address that signed and record it in the transaction.
+
+    Raises:
+        Rejected: `bad_signature`: high s, a wrong v, no such key, or (scheme 0) not the account's.
+    """
+    try:
+        signer = recover_address(signing_digest(transaction, domain), transaction.signature)
+    except Malformed as error:
+        raise Rejected("bad_signature", str(error)) from None
+    if transaction.scheme == SCHEME_WALLET and signer != transaction.account:
+        raise Rejected(
+            "bad_signature",
+            f"signed by {checksum_address(signer)}, not by {checksum_address(transaction.account)}",
+            hint="sign the document of omni_getTypedData for this account and this network",
+        )
+    transaction.set_signer(signer)
+    return signer
+
+
+def sign_wallet(key: SigningKey, action: Action, *, nonce: int, domain: Domain) -> Transaction:
+    """Sign an action with the account's own key, as its wallet would."""
+    digest = wallet_digest(action, account=key.address, nonce=nonce, domain=domain)
+    transaction = Transaction(
+        version=TRANSACTION_VERSION,
+        scheme=SCHEME_WALLET,
+        account=key.address,
+        nonce=nonce,
+        action=action,
+        signature=key.sign(digest),
+    )
+    transaction.set_signer(key.address)
+    return transaction
+
+
+def sign_agent(
+    key: SigningKey, action: Action, *, account: bytes, nonce: int, domain: Domain
+) -> Transaction:
+    """Sign an action for `account` with a session key that the account has approved."""
+    unsigned = encode_unsigned(SCHEME_AGENT, account=account, nonce=nonce, action=action)
+    transaction = Transaction(
+        version=TRANSACTION_VERSION,
+        scheme=SCHEME_AGENT,
+        account=account,
+        nonce=nonce,
+        action=action,
+        signature=key.sign(agent_digest(unsigned, domain)),
+    )
+    transaction.set_signer(key.address)
     return transaction
 
 
@@ -144,7 +234,8 @@ def check_stateless(transaction: Transaction, rules: Rules) -> None:
         rules: Markets and assets of genesis.
 
     Raises:
-        Rejected: `unknown_market`, `unknown_asset`, `off_tick`, `off_lot`, `off_grid` or `same_account`.
+        Rejected: `unknown_market`, `unknown_asset`, `off_tick`, `off_lot`, `off_grid`, `malformed`
+            (a number too large) or `same_account`.
     """
     match transaction.action:
         case PlaceOrder() as order:
@@ -171,7 +262,7 @@ def _market(name: str, rules: Rules) -> MarketRules:
 
 
 def _check_grid(name: str, *, size: str, price: str, rules: Rules) -> None:
-    """Check one order's size and price against its market's grid; an empty price is a market order's."""
+    """Check one order's size and price against its market's grid; a market order has no price."""
     market = _market(name, rules)
     try:
         parse_steps(size, market.size_decimals, market.lot)

@@ -1,0 +1,175 @@
+"""Every bound of the peer layer, with what happens when it is reached.
+
+Bytes are memory: the comments say how much a stranger can make the node hold.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- Connections ---------------------------------------------------------------------------------
+
+HANDSHAKES_MAX: Final = 64
+"""Inbound connections that have not proven an identity yet. Overflow: the new socket is closed."""
+
+HANDSHAKES_PER_IP_MAX: Final = 16
+"""The same for one IP address. Overflow: the new socket is closed."""
+
+HANDSHAKE_TIMEOUT_MS: Final = 8_000
+"""Noise and Yamux, inbound. Overflow: the socket is closed."""
+
+DIAL_TIMEOUT_MS: Final = 5_000
+"""TCP, Noise and Yamux, outbound. Overflow: the dial has failed, back-off."""
+
+SOCKET_WRITE_TIMEOUT_MS: Final = 5_000
+"""One write of at most 64 KiB into a socket. Overflow: the socket is closed; the peer hangs."""
+
+SOCKET_READ_BYTES: Final = 128 * 1024
+"""Most that one read takes out of a socket; held per connection until it is decrypted."""
+
+HELLO_TIMEOUT_MS: Final = 8_000
+"""From a connection to a good hello. Overflow: disconnect."""
+
+HELLO_BYTES_MAX: Final = 1_024
+"""One hello message. Overflow: a fault."""
+
+MONIKER_CHARACTERS_MAX: Final = 64
+"""Length of a name in a hello. Overflow: a fault."""
+
+REFUSAL_CHARACTERS_MAX: Final = 200
+"""Text of a refusal in a hello or an answer. Overflow: cut when written, a fault when read."""
+
+CLOSE_TIMEOUT_MS: Final = 2_000
+"""Time for libp2p to take down what hangs on a closed socket. Overflow: go on without waiting."""
+
+# --- Streams and windows -------------------------------------------------------------------------
+
+STREAMS_PER_CONNECTION_MAX: Final = 32
+"""Streams a peer may have open towards us. Overflow: the new stream is reset.
+
+With `STREAM_WINDOW_BYTES` this bounds what a stranger can park here: 8 MiB a connection.
+"""
+
+STREAM_WINDOW_BYTES: Final = 256 * 1024
+"""Unread bytes of one stream, and the largest Yamux frame. Overflow: the connection is closed."""
+
+PLANE_WINDOW_BYTES: Final = 4 * 1024 * 1024
+"""Unread bytes of one vote or data stream; only validators have these. Overflow: as above."""
+
+RESPONSE_WINDOW_BYTES: Final = 2 * 1024 * 1024
+"""Unread bytes of an answer that we asked for. Overflow: as above."""
+
+STREAM_READ_BYTES: Final = 256 * 1024
+"""Most that one read takes out of a stream."""
+
+NEGOTIATION_TIMEOUT_MS: Final = 8_000
+"""Naming the protocol of a new stream. Overflow: the stream is reset."""
+
+NEGOTIATION_BYTES_MAX: Final = 1_024
+"""One multistream-select message. Overflow: the stream is reset."""
+
+# --- Planes --------------------------------------------------------------------------------------
+
+FRAME_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One frame on a vote or data stream. Overflow: refused by `send`; a fault when read."""
+
+LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Frames that wait for one peer and plane. Overflow: `send` returns False, the frame is dropped.
+
+What must arrive is asked for again by whoever misses it, so dropping is safe and keeps memory flat.
+"""
+
+LINK_WRITE_BYTES_MAX: Final = 256 * 1024
+"""Frames joined into one write; more wait for the next one."""
+
+LINK_REOPEN_DELAY_MS: Final = 200
+"""Pause before a plane stream that broke on a living connection is opened again."""
+
+# --- Requests ------------------------------------------------------------------------------------
+
+REQUEST_READ_TIMEOUT_MS: Final = 5_000
+"""Reading a request that a peer began. Overflow: a fault, the stream is reset."""
+
+REQUEST_ANSWER_TIMEOUT_MS: Final = 10_000
+"""Making and writing the answer. Overflow: the stream is reset."""
+
+REQUESTS_SERVED_MAX: Final = 64
+"""Requests in work for all peers. Overflow: answered `busy`."""
+
+REQUESTS_SERVED_PER_PEER_MAX: Final = 8
+"""Requests in work for one peer. Overflow: answered `busy`."""
+
+REQUESTS_SENT_PER_PEER_MAX: Final = 16
+"""Our own open requests to one peer. Overflow: wait, within the timeout of the request."""
+
+# --- Gossip --------------------------------------------------------------------------------------
+
+GOSSIP_MESSAGE_BYTES_MAX: Final = 128 * 1024
+"""Data of one message. Overflow: refused by `publish`; a fault when received."""
+
+GOSSIP_RPC_BYTES_MAX: Final = 1024 * 1024
+"""One GossipSub RPC with all its messages. Overflow: a fault, the stream is reset."""
+
+GOSSIP_SENDER_QUEUE_MAX: Final = 256
+"""RPCs that wait for one peer. Overflow: the newest is dropped; gossip is lossy by contract."""
+
+GOSSIP_PUBLISH_QUEUE_MAX: Final = 1_024
+"""Own messages that wait for the router. Overflow: `publish` returns False."""
+
+GOSSIP_DELIVERY_QUEUE_MAX: Final = 4_096
+"""Received messages that wait for one topic's handler. Overflow: the newest is dropped."""
+
+GOSSIP_MESSAGES_PER_S: Final = 200
+"""Messages read from one peer. Overflow: its stream is read more slowly."""
+
+GOSSIP_MESSAGES_BURST: Final = 400
+"""Messages a peer may send at once before `GOSSIP_MESSAGES_PER_S` holds."""
+
+GOSSIP_TOPICS_MAX: Final = 256
+"""Topics this node subscribes to. Overflow: `subscribe` raises."""
+
+GOSSIP_RESTART_DELAY_MS: Final = 500
+"""Pause before a gossip service that failed is started again."""
+
+GOSSIP_WATCH_INTERVAL_MS: Final = 2_000
+"""How often lost gossip streams to connected peers are repaired."""
+
+# --- Peer table ----------------------------------------------------------------------------------
+
+PEERS_REMEMBERED_MAX: Final = 1_024
+"""Peers in the table. Overflow: the strangers seen longest ago that are not banned go first."""
+
+ADDRESSES_PER_PEER_MAX: Final = 8
+"""Addresses kept of one peer. Overflow: later ones are not taken."""
+
+SCORE_DISCONNECT: Final = -50
+"""A peer that falls to this score is disconnected."""
+
+SCORE_BAN: Final = -100
+"""A peer that falls to this score is disconnected and banned."""
+
+SCORE_RECOVERY_PER_MINUTE: Final = 10
+"""Points that come back each minute, up to 0."""
+
+BAN_MS: Final = 10 * 60 * 1000
+"""How long a stranger stays banned."""
+
+BAN_VALIDATOR_MS: Final = 30 * 1000
+"""How long a validator stays banned: the network needs its votes; evidence is the chain's matter."""
+
+# --- Penalties (points of score) -----------------------------------------------------------------
+
+PENALTY_MALFORMED: Final = 25
+"""Bytes that do not decode."""
+
+PENALTY_OVERSIZED: Final = 50
+"""A length beyond the bound of its protocol."""
+
+PENALTY_FORBIDDEN: Final = 25
+"""A stream that this peer may not open."""
+
+PENALTY_STALLED: Final = 5
+"""A stream opened and left half done; a slow line does this too."""
+
+PENALTY_BROKEN_STREAM: Final = 5
+"""A stream that failed inside libp2p."""

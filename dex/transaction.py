@@ -8,7 +8,8 @@ Rules
         index among the transaction's orders.
     X3. Scheme 0: the account's own key signed the EIP-712 digest. Scheme 1: a session key signed
         a tagged hash that binds the genesis hash and the unsigned prefix; whether that key may
-        act is judged in execution (P4).
+        act is judged in execution (P4). The account's own key signs by scheme 0 only, so a wallet
+        never has to sign what it can not show.
     X4. A nonce is a millisecond timestamp, used once per (account, signer).
 """
 
@@ -143,7 +144,7 @@ def recover_signer(transaction: Transaction, domain: Domain) -> bytes:
     """Return the address that signed and record it in the transaction.
 
     Raises:
-        Rejected: `bad_signature`: high s, a wrong v, no such key, or (scheme 0) not the account's.
+        Rejected: `bad_signature`: high s, a wrong v, no such key, or not the key of its scheme.
     """
     try:
         signer = recover_address(signing_digest(transaction, domain), transaction.signature)
@@ -155,6 +156,8 @@ def recover_signer(transaction: Transaction, domain: Domain) -> bytes:
             f"signed by {checksum_address(signer)}, not by {checksum_address(transaction.account)}",
             hint="sign the document of omni_getTypedData for this account and this network",
         )
+    if transaction.scheme == SCHEME_AGENT and signer == transaction.account:
+        raise Rejected("bad_signature", "the account's own key signs typed data (scheme 0)")
     transaction.set_signer(signer)
     return signer
 

@@ -1,0 +1,110 @@
+"""Write `transactions.json`: golden transactions that fix the wire format and both signatures.
+
+Run it only when the format changes on purpose, with a new `TRANSACTION_VERSION`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omninode.crypto import SigningKey
+from omninode.dex.action_json import action_from_json, action_to_json
+from omninode.dex.eip712 import Domain
+from omninode.dex.transaction import Transaction, order_id, sign_agent, sign_wallet
+
+WALLET = SigningKey(bytes(31) + b"\x01")
+AGENT = SigningKey(bytes(31) + b"\x02")
+GENESIS_HASH = bytes(range(32))
+CHAIN_ID = 31337
+HEAD = {"account": "0x" + WALLET.address.hex(), "nonce": 1_700_000_000_000}
+OTHER = "0x" + "11" * 20
+ITEM = {"market": "BTC-USDC", "side": "buy", "size": "0.1", "price": "78000.25"}
+CANCEL = {"order_id": "0x" + "ab" * 32}
+REPLACE = {"market": "BTC-USDC", "client_id": "c-1", "size": "0.2", "price": "78001"}
+
+CASES: dict[str, dict[str, Any]] = {
+    "limit": {"type": "place_order", **ITEM},
+    "limit full": {
+        "type": "place_order",
+        **ITEM,
+        "subaccount": 7,
+        "side": "sell",
+        "post_only": True,
+        "client_id": "4f5c",
+    },
+    "market": {
+        "type": "place_order",
+        "market": "ETH-USDC",
+        "side": "sell",
+        "size": "1",
+        "order_type": "market",
+        "tif": "fok",
+        "slippage_ppm": 1234,
+    },
+    "cancel by order id": {"type": "cancel_order", **CANCEL},
+    "cancel by client id": {"type": "cancel_order", "client_id": "c-1", "subaccount": 2},
+    "cancel all": {"type": "cancel_all"},
+    "cancel all in one market": {"type": "cancel_all", "market": "BTC-USDC"},
+    "replace": {"type": "replace_order", **REPLACE},
+    "transfer": {
+        "type": "transfer",
+        "to": OTHER,
+        "to_subaccount": 1,
+        "asset": "USDC",
+        "amount": "2.5",
+    },
+    "approve agent": {
+        "type": "approve_agent",
+        "agent": "0x" + AGENT.address.hex(),
+        "name": "bot 1",
+        "permissions": ["trade", "cancel", "transfer"],
+        "expires_ms": 1_700_000_600_000,
+    },
+    "revoke agent": {"type": "revoke_agent", "agent": "0x" + AGENT.address.hex()},
+    "batch": {
+        "type": "batch",
+        "cancels": [CANCEL],
+        "replaces": [REPLACE],
+        "orders": [ITEM, {**ITEM, "side": "sell", "tif": "ioc"}],
+    },
+}
+
+
+def _outcome(transaction: Transaction) -> dict[str, str]:
+    return {
+        "raw": "0x" + transaction.raw.hex(),
+        "hash": "0x" + transaction.hash.hex(),
+        "order_id_1": "0x" + order_id(transaction.hash, 1).hex(),
+    }
+
+
+def vectors() -> dict[str, Any]:
+    """Return the whole document."""
+    domain = Domain(CHAIN_ID, GENESIS_HASH)
+    cases = []
+    for name, fields in CASES.items():
+        account, nonce, action = action_from_json({**fields, **HEAD})
+        by_agent = sign_agent(AGENT, action, account=account, nonce=nonce, domain=domain)
+        cases.append(
+            {
+                "name": name,
+                "action": action_to_json(account, nonce, action),
+                "wallet": _outcome(sign_wallet(WALLET, action, nonce=nonce, domain=domain)),
+                "agent": _outcome(by_agent),
+            }
+        )
+    return {
+        "source": "tests/vectors/make_transactions.py",
+        "chain_id": CHAIN_ID,
+        "genesis_hash": "0x" + GENESIS_HASH.hex(),
+        "wallet_secret": "0x" + WALLET.secret.hex(),
+        "agent_secret": "0x" + AGENT.secret.hex(),
+        "cases": cases,
+    }
+
+
+if __name__ == "__main__":
+    target = Path(__file__).with_name("transactions.json")
+    target.write_text(json.dumps(vectors(), indent=1) + "\n")

@@ -28,7 +28,12 @@ VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers", "mis
 
 # The cores and what they stand on: exact integers only.
 CORES = ("consensus", "dex", "src/omninode/encoding.py", "src/omninode/crypto.py")
-SHELLS = ("consensus/driver", "consensus/wal.py", "consensus/guard.py")
+SHELLS = (
+    "consensus/driver",
+    "consensus/wal.py",
+    "consensus/guard.py",
+    "consensus/vote_log.py",
+)
 
 # Written in pieces, so that this file does not hold what it looks for.
 UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "HA" + "CK")) + r")\b")
@@ -114,6 +119,7 @@ def test_text_ends_with_one_newline_and_has_no_trailing_blanks() -> None:
         for name, text in text_files()
         if text
         and name != "LICENSE"
+        and not name.endswith(".json")
         and (not text.endswith("\n") or text.endswith("\n\n") or BLANKS_AT_END.search(text))
     ]
     assert untidy == []

@@ -1,7 +1,7 @@
 """Checks of the addresses that people write into the configuration, without loading libp2p.
 
-They accept what the node can use: TCP multiaddresses, hosts to bind, origins of web pages. The errors are
-`ValueError`s whose text says what was expected; `config_file.py` adds the place.
+They accept what the node can use: TCP multiaddresses, hosts to bind, origins of web pages. The
+errors are `ValueError`s whose text says what was expected; `config_file.py` adds the place.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def check_listen_address(text: str) -> str:
         ValueError: It is not.
     """
     parts = text.split("/")
-    if len(parts) == 5 and parts[0] == "" and parts[3] == "tcp":
-        if _is_address(parts[1], parts[2], names=False) and _is_port(parts[4]):
-            return text
+    shaped = len(parts) == 5 and parts[0] == "" and parts[3] == "tcp"
+    if shaped and _is_address(parts[1], parts[2], names=False) and _is_port(parts[4]):
+        return text
     raise ValueError("expected a multiaddress such as /ip4/0.0.0.0/tcp/36650")
 
 

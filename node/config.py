@@ -1,10 +1,13 @@
-"""What an operator can set: `omninode.toml`, the environment and flags, resolved once into a `NodeConfig`.
+"""What an operator can set: `omninode.toml`, the environment and flags, in a `NodeConfig`.
 
 Rules
-    C1. One source per value, the strongest wins: flag, then `OMNINODE_<SECTION>__<KEY>`, then the file, then the default.
-    C2. An unknown section or key, a wrong type or an impossible value is an error that names the place (file and
-        line, variable or flag), the key and what was expected; all errors are reported at once.
-    C3. Every key here is read by some part of the node. What must be equal on all nodes is genesis, not configuration.
+    C1. One source per value, the strongest wins: flag, then `OMNINODE_<SECTION>__<KEY>`, then the
+        file, then the default.
+    C2. An unknown section or key, a wrong type or an impossible value is an error that names the
+        place (file and line, variable or flag), the key and what was expected; all errors are
+        reported at once.
+    C3. Every key here is read by some part of the node. What must be equal on all nodes is genesis,
+        not configuration.
 
 Reading and writing the file is `config_file.py`; this module knows no paths.
 """
@@ -48,11 +51,14 @@ class NodeSection(Section):
 
     moniker: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")] = Field(
         default="node",
-        description="Name shown to other people. Letters, digits, space and ._- up to 64 characters.",
+        description="Name for other people: up to 64 letters, digits, spaces and ._- characters.",
     )
     mode: Literal["validator", "full"] = Field(
         default="validator",
-        description='"validator" votes when its key is in the validator set; "full" follows the chain and never votes.',
+        description=(
+            '"validator" votes when its key is in the validator set; '
+            '"full" follows the chain and never votes.'
+        ),
     )
 
 
@@ -77,13 +83,16 @@ class PeersSection(Section):
         default=128,
         ge=1,
         le=4096,
-        description="Most connections at a time. Newcomers beyond it are closed; the nodes of `peers` always get in.",
+        description=(
+            "Most connections at a time. Newcomers beyond it are closed; "
+            "the nodes of `peers` always get in."
+        ),
     )
     connections_per_ip_max: int = Field(
         default=32,
         ge=1,
         le=4096,
-        description="Most connections from one IP address at a time, outside of the nodes of `peers`.",
+        description="Most connections from one IP address, outside of the nodes of `peers`.",
     )
 
 
@@ -114,7 +123,7 @@ class ConsensusSection(Section):
 
 
 class DexSection(Section):
-    """The exchange. Its rules (markets, fees, limits) are genesis, equal on all nodes; nothing is local yet."""
+    """The exchange. Its rules (markets, fees, limits) are in genesis; nothing is local yet."""
 
 
 class StorageSection(Section):
@@ -143,7 +152,10 @@ class RpcSection(Section):
 
     host: Host = Field(
         default="127.0.0.1",
-        description="Address to listen on. Loopback by default: put a proxy with TLS before anything public.",
+        description=(
+            "Address to listen on. Loopback by default: "
+            "put a proxy with TLS before anything public."
+        ),
     )
     port: Port = Field(default=RPC_PORT, description="TCP port; 0 takes a free one.")
     cors_origins: list[Origin] = Field(
@@ -158,7 +170,10 @@ class RpcSection(Section):
         default=200,
         ge=1,
         le=10_000_000,
-        description="Requests a client (one IP address) may make per second; a batch counts each of its calls.",
+        description=(
+            "Requests a client (one IP address) may make per second; "
+            "a batch counts each of its calls."
+        ),
     )
     requests_burst: int = Field(
         default=400,
@@ -202,7 +217,10 @@ class LogSection(Section):
     level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     format: Literal["auto", "console", "json"] = Field(
         default="auto",
-        description='"console" for people, "json" one object a line, "auto" console on a terminal and json otherwise.',
+        description=(
+            '"console" for people, "json" one object a line, '
+            '"auto" console on a terminal and json otherwise.'
+        ),
     )
     levels: dict[Subsystem, LogLevel] = Field(
         default={},

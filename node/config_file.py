@@ -1,7 +1,7 @@
-"""Reading `omninode.toml`, the environment and flags into a `NodeConfig`, and writing a commented file.
+"""Reading the file, the environment and flags into a `NodeConfig`; writing a commented file.
 
-The rules are in `config.py`. A setting keeps its origin (`Origin`), so that an error and `omninode config show` can
-name the line, variable or flag it came from.
+The rules are in `config.py`. A setting keeps its origin (`Origin`), so that an error and `omninode
+config show` can name the line, variable or flag it came from.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ FILE_BYTES_MAX: Final = 1_048_576
 """A larger configuration file is refused unread."""
 COMMENT_WIDTH: Final = 96
 
+_HEAD: Final = """\
+# OmniNode's configuration. Every key is here with its default; a key that is left out has it too.
+# The environment overrides this file, OMNINODE_<SECTION>__<KEY> (OMNINODE_RPC__PORT=9000), and a
+# flag overrides both (`omninode start --set rpc.port=9000`).
+# What all nodes of a network must agree on is not here but in genesis.json.
+"""
+
 _SECTION_LINE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
 _KEY_LINE = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 _SYNTAX_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
@@ -37,7 +44,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value came from: `default`, `file`, `environment` or `flag`, and the exact place for people."""
+    """Where a value came from: `default`, `file`, `environment` or `flag`; and the exact place."""
 
     kind: str
     place: str
@@ -45,13 +52,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ConfigProblem:
-    """One thing wrong with the configuration; `str()` is the line to print."""
+    """One thing wrong with the configuration."""
 
     place: str
     key: str
     expected: str
 
-    def __str__(self) -> str:
+    def line(self) -> str:
+        """Return the line to print."""
         return ": ".join(part for part in (self.place, self.key, self.expected) if part)
 
 
@@ -60,7 +68,7 @@ class BadConfig(ConfigError):
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         super().__init__(
-            "\n".join(str(problem) for problem in problems),
+            "\n".join(problem.line() for problem in problems),
             hint="`omninode config check` reads the configuration again without starting anything",
         )
         self.problems = tuple(problems)
@@ -103,7 +111,7 @@ def resolve_config(
 def resolve_text(
     text: str, *, path: str, environment: Mapping[str, str], settings: Sequence[str] = ()
 ) -> ResolvedConfig:
-    """Resolve a configuration whose file's text is already there; `path` is only named in errors."""
+    """Resolve a configuration whose text is already there; errors name `path`."""
     values, lines = _parse(text, path)
     origins: dict[Key, Origin] = {
         (section, key): Origin("default", "default")
@@ -111,20 +119,18 @@ def resolve_text(
         for key in model.model_fields
     }
     for section, keys in values.items():
-        if isinstance(keys, dict):
-            for key in keys:
-                place = f"{path}:{_line(lines, (section, key))}"
-                origins[section, key] = Origin("file", place)
+        for key in keys if isinstance(keys, dict) else ():
+            origins[section, key] = Origin("file", f"{path}:{_line(lines, (section, key))}")
     problems: list[ConfigProblem] = []
     _overlay(values, origins, _from_environment(environment), problems)
     _overlay(values, origins, _from_flags(settings), problems)
     try:
         config = NodeConfig.model_validate(values)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            problems.append(
-                _problem(detail["loc"], detail, path=path, lines=lines, origins=origins)
-            )
+        problems.extend(
+            _problem(detail["loc"], detail, path=path, lines=lines, origins=origins)
+            for detail in error.errors(include_url=False)
+        )
         raise BadConfig(problems) from None
     if problems:
         raise BadConfig(problems)
@@ -132,12 +138,8 @@ def resolve_text(
 
 
 def render_config(config: NodeConfig) -> str:
-    """Return the text of an `omninode.toml` with every key, its unit, range and default in a comment above it."""
-    pieces = [
-        "# OmniNode's configuration. Every key is here with its default; a key that is left out has its default.\n"
-        "# The environment overrides this file, OMNINODE_<SECTION>__<KEY> (OMNINODE_RPC__PORT=9000), and a flag\n"
-        "# overrides both (`omninode start --set rpc.port=9000`). What all nodes must agree on is in genesis.json.\n"
-    ]
+    """Return the text of an `omninode.toml`, with a comment above every key."""
+    pieces = [_HEAD]
     for name, model in SECTIONS.items():
         section = getattr(config, name)
         pieces.append(f"\n{_comment(_first_line(model.__doc__))}[{name}]\n")
@@ -185,7 +187,7 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(
             f"no configuration at {path}",
-            hint="create the home with `omninode init`, or name another with --home",
+            hint="create it with `omninode init`, or name another home with --home",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
@@ -194,7 +196,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse(text: str, path: str) -> tuple[dict[str, Any], dict[Key, int]]:
-    """Return the parsed file, and the line of each section and key (a section's own key is empty)."""
+    """Return the parsed file, and the line of each section (empty key) and key."""
     try:
         return tomllib.loads(text), _scan_lines(text)
     except tomllib.TOMLDecodeError as error:
@@ -263,7 +265,7 @@ def _overlay(
 
 
 def _value_of(text: str, field: FieldInfo) -> object:
-    """Read the text of a variable or flag as its key's type; what can not be read stays text and fails validation."""
+    """Read a text as its key's type; one that can not be read so stays text and fails later."""
     kind = get_origin(field.annotation) or field.annotation
     if kind is int and _INTEGER.fullmatch(text):
         return int(text)
@@ -326,7 +328,7 @@ def _problem(
 
 
 def _expectation(field: FieldInfo, detail: Mapping[str, Any], *, inside: bool) -> str:
-    """Say what was expected, from the key's type and bounds rather than from the first check that failed."""
+    """Say what was expected, from type and bounds rather than from the check that failed."""
     kind = get_origin(field.annotation) or field.annotation
     if detail["type"] == "literal_error":
         return f"expected {detail['ctx']['expected']}"

@@ -120,7 +120,8 @@ class Home:
         try:
             self._take(descriptor)
             yield
-            # The file stays: removing it would let a third process lock a file that a second one has already opened.
+            # The file stays: removing it would let a third process lock a file that a second one
+            # has already opened.
             os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
@@ -143,7 +144,7 @@ class Home:
             raise StorageFault(f"{self.lock_file}: {error.strerror}") from None
 
     def lock_holder(self) -> int | None:
-        """Return the process id in the lock file, if there is one; it may be of a process that died."""
+        """Return the process id in the lock file, if any; it may be of a process that died."""
         try:
             text = self.lock_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):

@@ -1,0 +1,114 @@
+"""A small JSON-RPC client for the command line: one connection, one call at a time.
+
+It blocks; the node itself never uses it. Every failure is a `UserError` with a stable reason:
+`node_unreachable`, `bad_response`, or what the node answered in `data.reason`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from omninode.errors import ConfigError, UserError
+
+TIMEOUT_S: Final = 15
+RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A longer answer is refused: no method returns so much."""
+
+_UNREACHABLE_HINT: Final = "start the node with `omninode start`, or name another with --rpc"
+
+
+class RpcClient:
+    """Calls one node.
+
+    Args:
+        url: `http://host:port` or `https://…`.
+        timeout_s: For connecting and for each answer.
+
+    Raises:
+        ConfigError: The URL is not one of these.
+    """
+
+    def __init__(self, url: str, *, timeout_s: int = TIMEOUT_S) -> None:
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            raise ConfigError(f"not a URL: {url}") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(f"not an RPC URL: {url}", hint="for example http://127.0.0.1:36651")
+        self.url: Final = url
+        self._path = parts.path or "/"
+        self._count = 0
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, port, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """Call a method and return its result.
+
+        Raises:
+            UserError: The node can not be reached, does not speak JSON-RPC, or answered an error.
+        """
+        self._count += 1
+        request = {"jsonrpc": "2.0", "id": self._count, "method": method, "params": params or {}}
+        answer = self._exchange(json.dumps(request).encode())
+        if not isinstance(answer, dict) or answer.get("id") not in {self._count, None}:
+            raise self._strange("an answer to another call")
+        if "error" in answer:
+            raise _error_of(answer["error"])
+        if "result" not in answer:
+            raise self._strange("neither result nor error")
+        return answer["result"]
+
+    def _exchange(self, body: bytes) -> object:
+        headers = {"Content-Type": "application/json"}
+        try:
+            self._connection.request("POST", self._path, body=body, headers=headers)
+            response = self._connection.getresponse()
+            data = response.read(RESPONSE_BYTES_MAX + 1)
+        except TimeoutError:
+            self.close()
+            raise UserError(
+                "node_unreachable", f"{self.url} did not answer in time", hint=_UNREACHABLE_HINT
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UserError(
+                "node_unreachable", f"no node answers at {self.url}: {why}", hint=_UNREACHABLE_HINT
+            ) from None
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise self._strange(f"HTTP {response.status} without JSON") from None
+
+    def _strange(self, what: str) -> UserError:
+        return UserError(
+            "bad_response", f"{self.url} is no OmniNode: {what}", hint="check the URL and its port"
+        )
+
+
+def _error_of(error: object) -> UserError:
+    """Turn the error of an answer into ours: same reason, same hint."""
+    if not isinstance(error, dict):
+        return UserError(
+            "bad_response", f"the node answered an error of unknown form: {error!r}"[:500]
+        )
+    data = error.get("data")
+    data = data if isinstance(data, dict) else {}
+    reason = str(data.get("reason") or f"rpc_error_{error.get('code')}")
+    return UserError(reason, str(error.get("message", reason)), hint=str(data.get("hint") or ""))

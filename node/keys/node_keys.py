@@ -1,0 +1,68 @@
+"""The secret keys of a running node: its peer identity and, of a validator, its vote key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omninode.crypto import SigningKey
+from omninode.errors import ConfigError
+from omninode.node.home import Home
+from omninode.node.keys.keystore import read_keystore
+from omninode.node.keys.passwords import read_password
+from omninode.node.net.identity import NodeIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKeys:
+    """What a node needs to prove who it is.
+
+    Attributes:
+        identity: The Ed25519 key by which peers know it.
+        validator: The secp256k1 vote key; `None` for a node that never votes.
+    """
+
+    identity: NodeIdentity
+    validator: SigningKey | None
+
+
+def load_node_keys(home: Home, *, validator: bool, password_file: Path | None = None) -> NodeKeys:
+    """Read a node's keys; takes about a second for a validator (scrypt).
+
+    Args:
+        home: The node's home.
+        validator: Whether to unlock the vote key.
+        password_file: Value of `--password-file`; the file that `init` made is found without it.
+
+    Raises:
+        ConfigError: A file is missing or unreadable, the guard of a vote key is missing, or there
+            is no password.
+        UserError: `wrong_password`.
+    """
+    identity = NodeIdentity.load(home.node_key)
+    if not validator:
+        return NodeKeys(identity, None)
+    if not home.validator_keystore.is_file():
+        raise ConfigError(
+            f"no vote key at {home.validator_keystore}",
+            hint='restore it, or set node.mode = "full" for a node that does not vote',
+        )
+    require_guard(home)
+    password = read_password(
+        password_file, purpose="the validator's key", fallback=home.validator_password
+    )
+    return NodeKeys(identity, read_keystore(home.validator_keystore, password))
+
+
+def require_guard(home: Home) -> None:
+    """Refuse to vote without the memory of earlier votes (PROTOCOL.md P7).
+
+    Raises:
+        ConfigError: The guard is missing.
+    """
+    if not home.signer_guard.exists():
+        raise ConfigError(
+            f"the signer guard {home.signer_guard} is missing: "
+            "voting without it could contradict earlier votes",
+            hint="restore it; if it is lost for good, `omninode keys rearm` makes a new one",
+        )

@@ -1,7 +1,7 @@
 """What the consensus core wants done, in order.
 
-The shell keeps the order: nothing after a `Write…` leaves the node or is called final before that record is durable
-(PROTOCOL.md P3, "one ordered output queue").
+The shell keeps the order: nothing after a `Write…` leaves the node or is called final before that
+record is durable (PROTOCOL.md P3, "one ordered output queue").
 """
 
 from __future__ import annotations
@@ -80,11 +80,12 @@ class SyncBlocks:
 
 @dataclass(frozen=True, slots=True)
 class BuildBlock:
-    """We lead `view`: answer `BlockBuilt` as soon as there is something to include, or an empty block later.
+    """We lead `view`: answer `BlockBuilt` once there is something to include, or empty later.
 
     With transactions: not before `not_before_ms` (wall clock, ms). Empty: at `empty_at_ms`.
-    `transactions_allowed` is false while execution lags (P3 MAX_LAG). A newer `BuildBlock` replaces it.
-    `ancestors` are the non-final blocks from the parent downwards; their transactions are not to be included again.
+    `transactions_allowed` is false while execution lags (P3 MAX_LAG). A newer `BuildBlock` replaces
+    it. `ancestors` are the non-final blocks from the parent downwards; their transactions are not
+    to be included again.
     """
 
     view: int
@@ -97,7 +98,7 @@ class BuildBlock:
 
 @dataclass(frozen=True, slots=True)
 class ViewEntered:
-    """A new view began on this parent (None while unknown); the shell recomputes what is pending and who leads."""
+    """A new view began on this parent (None while unknown): what is pending is to be recomputed."""
 
     view: int
     leader: int
@@ -106,7 +107,7 @@ class ViewEntered:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """These blocks, in height order, are final; `certificate` finalizes the last one. Execute them."""
+    """These blocks are final, in height order: execute them; `certificate` is for the last."""
 
     blocks: tuple[Block, ...]
     certificate: Certificate
@@ -122,7 +123,7 @@ class ReportEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A finalized header states another app hash than ours: stop voting, signing and serving state (P5)."""
+    """A final header has another app hash than ours: stop voting, signing, serving state (P5)."""
 
     height: int
     expected: bytes

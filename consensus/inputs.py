@@ -1,7 +1,10 @@
-"""What can happen to the consensus core. Names tell the origin: `Peer…`, `Timer…`, and the node's own shells.
+"""What can happen to the consensus core.
 
-Every signature in a `Peer…` input was verified by the shell before; the core checks everything else.
-`sender` is the validator index of the authenticated peer, or `None` when it is not a validator.
+Names tell the origin: `Peer…`, `Timer…`, and the node's own shells.
+
+Every signature in a `Peer…` input was verified by the shell before; the core checks everything
+else. `sender` is the validator index of the authenticated peer, or `None` when it is not a
+validator.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from omninode.consensus.types import Block, Certificate, Proposal, Vote
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin (after the WAL was replayed): enter the newest view, ask the peers for their memory of us (P7)."""
+    """Begin, after the WAL was replayed: enter the newest view, ask peers what we signed (P7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class PeerAsksMemory:
 
 @dataclass(frozen=True, slots=True)
 class PeerMemory:
-    """A peer's answer: its view, and those of our own votes (signatures verified) that it remembers."""
+    """A peer's answer: its view, and our own votes (signatures verified) that it remembers."""
 
     sender: int
     view: int
@@ -69,7 +72,7 @@ class PeerMemory:
 
 @dataclass(frozen=True, slots=True)
 class BlockArrived:
-    """A block asked for by `FetchBlock`; its transactions are held and well formed (`BodyReady` is implied)."""
+    """A block asked for by `FetchBlock`; its transactions are held (implies `BodyReady`)."""
 
     block: Block
 
@@ -83,14 +86,17 @@ class BodyReady:
 
 @dataclass(frozen=True, slots=True)
 class BodyInvalid:
-    """A proposed block can never be valid: a transaction is malformed, wrongly signed, or the size is over the limit."""
+    """A proposed block can never be valid: malformed, wrongly signed or over the limits."""
 
     block_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class BlocksSynced:
-    """Finalized blocks fetched by height, in order, linking to our final tip; `certificate` finalizes the last one."""
+    """Finalized blocks fetched by height, in order, linking to our final tip.
+
+    `certificate` finalizes the last one.
+    """
 
     blocks: tuple[Block, ...]
     certificate: Certificate
@@ -107,7 +113,7 @@ class BlockBuilt:
 
 @dataclass(frozen=True, slots=True)
 class PendingChanged:
-    """Whether a transaction outside the ancestry of the view's parent has been held for at least Δ (P3)."""
+    """Whether a transaction outside the parent's ancestry has been held for at least Δ (P3)."""
 
     pending: bool
 

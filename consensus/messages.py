@@ -1,6 +1,7 @@
 """The messages of the vote plane, and the names of timers.
 
-A frame is the canonical encoding of one message (a tagged array); what may be inside is bounded in `limits.py`.
+A frame is the canonical encoding of one message (a tagged array); what may be inside is bounded in
+`limits.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ProposalMessage(msgspec.Struct, frozen=True, array_like=True, tag="proposa
 
 
 class NeedMessage(msgspec.Struct, frozen=True, array_like=True, tag="need"):
-    """Asks for the certificates of a range of views; answered by a page of `CertificateMessage`s (P2)."""
+    """Asks for the certificates of a range of views; the answer is a page of them (P2)."""
 
     from_view: Count
     to_view: Count
@@ -51,7 +52,7 @@ class MemoryAnswer(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
 
 
 class PendingMessage(msgspec.Struct, frozen=True, array_like=True, tag="pending"):
-    """Transactions that the sender has held for Δ and wants in a block, for the leader (P3); the core never sees it."""
+    """Transactions held for Δ by the sender, for the leader (P3); the core never sees it."""
 
     transactions: tuple[bytes, ...]
 

@@ -1,9 +1,12 @@
 """What consensus is about: headers, blocks, votes, certificates, proposals, and the validator set.
 
 Rules (PROTOCOL.md)
-    T1. A digest binds `genesis_hash`; a vote key signs `vote`, `proposal` and `checkpoint` digests and nothing else (P1).
-    T2. A header names its transactions through `body_root`, the hash of the ordered transaction ids (P2).
-    T3. A quorum is strictly more than two thirds of the power: `3 * power > 2 * total`, in integers.
+    T1. A digest binds `genesis_hash`; a vote key signs `vote`, `proposal` and `checkpoint` digests
+        and nothing else (P1).
+    T2. A header names its transactions through `body_root`, the hash of the ordered transaction ids
+        (P2).
+    T3. A quorum is strictly more than two thirds of the power: `3 * power > 2 * total`, in
+        integers.
     T4. A certificate is a quorum of equal votes; its signers ascend by validator index, each once.
 
 Everything here is data with its hash; the protocol is in `consensus.core`.
@@ -36,7 +39,7 @@ class VoteKind(enum.StrEnum):
 
 
 class Seal(msgspec.Struct, frozen=True, array_like=True):
-    """What the sealing block of an epoch adds to its header (P6); no block carries one until epochs exist."""
+    """What an epoch's sealing block adds to its header (P6); none does until epochs exist."""
 
     next_valset_hash: Hash
     next_seed: Hash
@@ -45,7 +48,10 @@ class Seal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, dict=True):
-    """A block's header (P2). `executed_height` and `app_hash` commit to a finalized ancestor's state (P3)."""
+    """A block's header (P2).
+
+    `executed_height` and `app_hash` commit to a finalized ancestor's state (P3).
+    """
 
     version: Count
     genesis_hash: Hash
@@ -73,7 +79,10 @@ class Header(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True, dict=True):
-    """A header and the ids of its transactions, in the leader's order; bodies travel and are stored beside it."""
+    """A header and the ids of its transactions, in the leader's order.
+
+    The transactions themselves travel and are stored beside it.
+    """
 
     header: Header
     transaction_ids: tuple[Hash, ...]
@@ -122,7 +131,8 @@ class Certificate(msgspec.Struct, frozen=True, array_like=True):
 class Proposal(msgspec.Struct, frozen=True, array_like=True):
     """A leader's block with its own notarize vote and the parent's notarization.
 
-    `parent_certificate` is `None` only where the parent is the genesis block (P2: no nullifications travel here).
+    `parent_certificate` is `None` only where the parent is the genesis block (P2: no nullifications
+    travel here).
     """
 
     block: Block
@@ -131,7 +141,7 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Validator(msgspec.Struct, frozen=True, array_like=True):
-    """One member of the set: `power` in whole stake units, `address` of its vote key, libp2p `peer_id`."""
+    """One member: `power` in whole stake units, `address` of its vote key, libp2p `peer_id`."""
 
     address: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
     public_key: Annotated[bytes, msgspec.Meta(min_length=33, max_length=33)]

@@ -1,8 +1,8 @@
 """Hashing, secp256k1 signatures and addresses, as Ethereum has them.
 
-Signatures are 65 bytes `r | s | v` with `s` in the lower half of the group order (EIP-2) and `v` 27 or 28, so each
-signed digest has one accepted form per signature and an EVM's `ecrecover` takes it as it is. Signing is
-deterministic (RFC 6979): the same key and digest always give the same bytes.
+Signatures are 65 bytes `r | s | v` with `s` in the lower half of the group order (EIP-2) and `v` 27
+or 28, so each signed digest has one accepted form per signature and an EVM's `ecrecover` takes it
+as it is. Signing is deterministic (RFC 6979): the same key and digest always give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def keccak256(data: bytes) -> bytes:
 
 
 def tagged_hash(tag: str, *parts: bytes) -> bytes:
-    """Hash length-prefixed parts under a domain tag, so that no two uses of the hash can be confused."""
+    """Hash length-prefixed parts under a domain tag, so that no two uses can be confused."""
     pieces = [len(tag).to_bytes(4, "big"), tag.encode()]
     for part in parts:
         pieces.append(len(part).to_bytes(4, "big"))

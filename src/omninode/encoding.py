@@ -1,12 +1,14 @@
-"""Canonical msgpack: the one encoding of everything that is hashed, signed, sent to peers or stored.
+"""Canonical msgpack: the one encoding of all that is hashed, signed, sent to peers or stored.
 
 Rules
-    E1. A record is a `msgspec.Struct` with `array_like=True`: a msgpack array of its fields in order.
-    E2. `decode(encode(x)) == x`, and bytes that do not re-encode to themselves are refused, so one value has one
-        encoding and a hash over bytes is a hash over the value.
+    E1. A record is a `msgspec.Struct` with `array_like=True`: a msgpack array of its fields in
+        order.
+    E2. `decode(encode(x)) == x`, and bytes that do not re-encode to themselves are refused, so one
+        value has one encoding and a hash over bytes is a hash over the value.
     E3. Integers beyond 64 bits (amounts) are `bytes`: see `amount_to_bytes`. There are no floats.
 
-It does not choose who is to blame for bad bytes: it raises `Malformed`, the boundary that read them decides.
+It does not choose who is to blame for bad bytes: it raises `Malformed`, the boundary that read them
+decides.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from omninode.errors import Malformed
 T = TypeVar("T")
 
 AMOUNT_BYTES = 16
-"""Amounts are unsigned and below 2**128, so that another implementation may use fixed-width integers."""
+"""Amounts are unsigned and below 2**128, so that others may use fixed-width integers."""
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode

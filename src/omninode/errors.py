@@ -2,17 +2,19 @@
 
 ```
 OmniNodeError
-├── Malformed          bytes or text that do not decode; the boundary that read them turns it into one of the next two
-├── PeerFault          a peer sent rubbish: lower its score, then disconnect, then ban for a while
-├── UserError          the caller asked for something impossible: answer with `reason`, change nothing
-│   ├── Rejected       an action that is well formed but not allowed by the exchange's state or rules
+├── Malformed          bytes or text that do not decode; the boundary that read them turns it into
+│                      one of the next two
+├── PeerFault          a peer sent rubbish: lower its score, then disconnect, then ban a while
+├── UserError          the caller asked for the impossible: answer with `reason`, change nothing
+│   ├── Rejected       well formed, but not allowed by the exchange's state or rules
 │   └── ConfigError    wrong usage or configuration: exit code 2
 ├── ChainError         the settlement chain misbehaves or cannot be reached; may be retried
 ├── StorageFault       the disk failed or is full: stop the node, keep what is on it
-└── BrokenInvariant    our own defect: stop the node at once; the only error that may show a traceback
+└── BrokenInvariant    our own defect: stop the node at once; it alone may show a traceback
 ```
 
-`reason` is always one stable, machine-readable word; the message is for people and says what to do next.
+`reason` is always one stable, machine-readable word; the message is for people and says what to do
+next.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ encode = _encoder.encode
 
 
 @cache
-def _decoder(kind: object) -> msgspec.msgpack.Decoder[Any]:
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:  # noqa: ANN401 - a type or a union
     return msgspec.msgpack.Decoder(kind)
 
 

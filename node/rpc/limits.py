@@ -61,7 +61,7 @@ long answer."""
 STOP_GRACE_S: Final = 1.5
 """After the order to stop, running requests and closing handshakes get this long."""
 
-LINGER_S: Final = 1.0
+LINGER_S: Final = 0.5
 """After a client hung up, its running requests get this long to end."""
 
 CALLS_IN_FLIGHT_MAX: Final = 256
@@ -73,8 +73,14 @@ OUTBOX_MESSAGES_MAX: Final = 4_096
 further. Stream
 messages: book updates merge, and beyond the bound the connection is closed with 4008."""
 
-OUTBOX_BYTES_MAX: Final = 16 * 1024 * 1024
+OUTBOX_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes waiting to be sent on one WebSocket; the same policy as `OUTBOX_MESSAGES_MAX`."""
+
+OUTBOXES_BYTES_MAX: Final = 128 * 1024 * 1024
+"""Bytes waiting to be sent on all WebSockets; beyond it `OUTBOX_FAIR_BYTES` bounds each of them."""
+
+OUTBOX_FAIR_BYTES: Final = 64 * 1024
+"""What one WebSocket may have waiting whatever the others do."""
 
 SUBSCRIPTIONS_MAX: Final = 64
 """Subscriptions of one WebSocket; the next one is refused (`too_many_subscriptions`)."""

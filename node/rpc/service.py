@@ -1,0 +1,81 @@
+"""The RPC server: puts dispatcher, application and transport together and runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from omninode.node.config import RpcSection
+from omninode.node.health import Health
+from omninode.node.rpc.app import RpcApp
+from omninode.node.rpc.dispatch import CallObserver, Dispatcher
+from omninode.node.rpc.endpoint import Endpoint
+from omninode.node.rpc.limits import CONNECTIONS_PER_CLIENT_DIVISOR
+from omninode.node.rpc.registry import Method
+from omninode.node.rpc.transport import Address, HttpServer
+
+
+class RpcServer:
+    """JSON-RPC over HTTP and WebSocket on one port.
+
+    Args:
+        methods: What is served, by name.
+        node: What the methods work on.
+        settings: `[rpc]` of the configuration.
+        health: The node's condition, as of now.
+        halted: Why the state may not be served, or `None`.
+        observer: Told about calls, for metrics.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method[Any]],
+        *,
+        node: object,
+        settings: RpcSection,
+        health: Callable[[], Health],
+        halted: Callable[[], str | None],
+        observer: CallObserver,
+    ) -> None:
+        self._fatal: Exception | None = None
+        self._failed = trio.Event()
+        dispatcher = Dispatcher(methods, halted=halted, observer=observer, on_fatal=self._fail)
+        self.app = RpcApp(Endpoint(dispatcher, node=node, settings=settings), health=health)
+        self._server = HttpServer(
+            self.app,
+            host=settings.host,
+            port=settings.port,
+            connections_max=settings.connections_max,
+            connections_per_client_max=max(
+                1, settings.connections_max // CONNECTIONS_PER_CLIENT_DIVISOR
+            ),
+            message_bytes_max=settings.body_bytes_max,
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self._server.connections
+
+    def _fail(self, error: Exception) -> None:
+        self._fatal = error
+        self._failed.set()
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; reports the bound addresses.
+
+        Raises:
+            ConfigError: The address can not be bound.
+            StorageFault: A call met a fault that the node must stop for; so does `BrokenInvariant`.
+        """
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(self._server.run)
+            task_status.started(addresses)
+            await self._failed.wait()
+            nursery.cancel_scope.cancel()
+        if self._fatal is not None:
+            raise self._fatal

@@ -1,0 +1,133 @@
+"""What storage keeps, as canonical records, and what it is handed and hands back in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from omninode.consensus.types import Block, Certificate, Count, Hash, Header
+from omninode.dex.events import Event, OrderRejected, OrderUpdated, Trade
+from omninode.dex.outcomes import BlockOutcome, HashParts, TransactionResult
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedBlock:
+    """A final block that was executed: everything that its one atomic batch is made of.
+
+    `transactions` are the bodies in the block's order; `certificate` finalizes this very block, or
+    is `None` where a later block's certificate covers it.
+    """
+
+    block: Block
+    transactions: tuple[bytes, ...]
+    certificate: Certificate | None
+    outcome: BlockOutcome
+
+
+class StoredHead(msgspec.Struct, frozen=True, array_like=True):
+    """The newest stored block and the newest finalization.
+
+    The state in the database is the state after `header`. `certified` is the newest stored block
+    with a finalization certificate of its own; it is below `header` when the node stopped in the
+    middle of a run that one certificate covers, and equals the genesis header before the first.
+    """
+
+    header: Header
+    app_hash: Hash
+    certified: Header
+    certificate: Certificate | None
+
+    @property
+    def height(self) -> int:
+        """Height of the newest stored block."""
+        return self.header.height
+
+    @property
+    def block_hash(self) -> bytes:
+        """Hash of the newest stored block."""
+        return self.header.hash
+
+    @property
+    def final_view(self) -> int:
+        """View of the newest stored finalization."""
+        return self.certified.view
+
+
+class StoredParts(msgspec.Struct, frozen=True, array_like=True):
+    """The app hash after a block and what it is made of, so that a divergence names its module."""
+
+    app_hash: Hash
+    parts: HashParts
+
+
+class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An acknowledged transaction that was not final yet; `received_ms` is the node's clock."""
+
+    received_ms: Count
+    raw: bytes
+
+
+class StoredTrade(msgspec.Struct, frozen=True, array_like=True):
+    """A trade with the height and time of its block."""
+
+    height: Count
+    time_ms: Count
+    trade: Trade
+
+
+class FillReference(msgspec.Struct, frozen=True, array_like=True):
+    """Names the trade that a fill of an account is one side of."""
+
+    market: str
+    sequence: Count
+
+
+class ClosedOrder(msgspec.Struct, frozen=True, array_like=True):
+    """How an order ended, with the height and time of the block that ended it."""
+
+    height: Count
+    time_ms: Count
+    outcome: OrderUpdated | OrderRejected
+
+
+Results = tuple[TransactionResult, ...]
+Events = tuple[Event, ...]
+Bodies = tuple[Annotated[bytes, msgspec.Meta(min_length=1)], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block with its transactions, as peers and re-execution need it."""
+
+    block: Block
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """Stored blocks from a height on; `certificate` finalizes the last of them."""
+
+    blocks: tuple[StoredBlock, ...]
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransaction:
+    """An included transaction, where it stands, and what became of it."""
+
+    height: int
+    index: int
+    time_ms: int
+    raw: bytes
+    result: TransactionResult
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One side of a trade, as its account sees it; `position` is the cursor of the next page."""
+
+    position: tuple[int, int, int]
+    is_taker: bool
+    stored: StoredTrade

@@ -49,7 +49,8 @@ def decode(data: bytes, kind: type[T], *, size_max: int) -> T:
     if len(data) > size_max:
         raise Malformed(f"{len(data)} bytes, at most {size_max} allowed")
     try:
-        value: T = _decoder(kind).decode(data)
+        # mypy looks for __hash__ on the class itself and not on its metaclass.
+        value: T = _decoder(kind).decode(data)  # type: ignore[arg-type]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(str(error)) from None
     if _encoder.encode(value) != data:

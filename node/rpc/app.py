@@ -127,19 +127,21 @@ class RpcApp:
         size_max = self._endpoint.settings.body_bytes_max
         chunks: list[bytes] = []
         size = 0
-        with trio.move_on_after(BODY_TIMEOUT_S):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise _BodyRefused(400, b"")
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > size_max:
-                    raise _BodyRefused(413, self._endpoint.too_large(size))
-                if not message.get("more_body"):
-                    return b"".join(chunks)
-        body = refusal_body("request_timeout", f"no whole body within {BODY_TIMEOUT_S:g} s")
-        raise _BodyRefused(408, body)
+        try:
+            with trio.fail_after(BODY_TIMEOUT_S):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise _BodyRefused(400, b"")
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    if size > size_max:
+                        raise _BodyRefused(413, self._endpoint.too_large(size))
+                    if not message.get("more_body"):
+                        return b"".join(chunks)
+        except trio.TooSlowError:
+            body = refusal_body("request_timeout", f"no whole body within {BODY_TIMEOUT_S:g} s")
+            raise _BodyRefused(408, body) from None
 
     @staticmethod
     async def _drain(receive: Receive) -> None:

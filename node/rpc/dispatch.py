@@ -42,6 +42,9 @@ class CallObserver(Protocol):
     def called(self, method: str, *, reason: str, seconds: float) -> None:
         """Note one call: `reason` is `ok` or that of its error, `method` is known or `unknown`."""
 
+    def slow_client_closed(self) -> None:
+        """Note a WebSocket that was closed because its client does not read."""
+
 
 class Dispatcher:
     """Answers calls with a table of methods.
@@ -63,7 +66,7 @@ class Dispatcher:
     ) -> None:
         self.methods: Final = methods
         self._halted = halted
-        self._observer = observer
+        self.observer: Final = observer
         self._on_fatal = on_fatal
 
     def begin(self, item: Item, context: object) -> Answer | Coroutine[Any, Any, Answer]:
@@ -74,7 +77,7 @@ class Dispatcher:
             context: Handed to the method.
         """
         if isinstance(item, Refusal):
-            self._observer.called("unknown", reason=str(item.error.data["reason"]), seconds=0.0)
+            self.observer.called("unknown", reason=str(item.error.data["reason"]), seconds=0.0)
             return error_response(item.id, item.error)
         started = trio.current_time()
         method = self.methods.get(item.method)
@@ -132,7 +135,7 @@ class Dispatcher:
                 hint="ask for less, with `limit`, `depth` or a smaller range",
             )
         reason = "ok" if error is None else str(error.data["reason"])
-        self._observer.called(method, reason=reason, seconds=trio.current_time() - started)
+        self.observer.called(method, reason=reason, seconds=trio.current_time() - started)
         if call.id is None:
             return None
         if error is None:

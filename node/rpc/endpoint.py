@@ -25,6 +25,9 @@ from omninode.node.rpc.errors import error_object
 from omninode.node.rpc.limits import RESPONSE_BYTES_MAX, TOKEN_BYTES
 from omninode.node.rpc.rate import RateLimiter, cost_of
 
+Started = Answer | Coroutine[Any, Any, Answer]
+"""A call's answer, or what will give it."""
+
 
 class Endpoint:
     """Reads and answers requests, whatever way they came.
@@ -91,11 +94,9 @@ class Endpoint:
             ),
         )
 
-    def begin_batch(
-        self, batch: Batch, context: Context[Any]
-    ) -> list[Answer | Coroutine[Any, Any, Answer]]:
+    def begin_batch(self, batch: Batch, context: Context[Any]) -> list[Started]:
         """Start every call of a batch; calls that do not wait are answered already."""
-        answers: list[Answer | Coroutine[Any, Any, Answer]] = []
+        answers: list[Started] = []
         size = 0
         for item in batch.items:
             if size > RESPONSE_BYTES_MAX and isinstance(item, Call):
@@ -106,7 +107,7 @@ class Endpoint:
             answers.append(answer)
         return answers
 
-    async def finish_batch(self, answers: list[Answer | Coroutine[Any, Any, Answer]]) -> Answer:
+    async def finish_batch(self, answers: list[Started]) -> Answer:
         """Wait for the calls of a batch, all at once; returns its response."""
 
         async def wait(place: int, work: Coroutine[Any, Any, Answer]) -> None:

@@ -1,7 +1,8 @@
-"""What happened in a block, for histories and streams. Events are consequences; the state hash covers the state itself.
+"""What happened in a block, for histories and streams; the app hash covers the state itself.
 
-Prices are in ticks and sizes in lots of the named market; amounts that may exceed 64 bits are 16 bytes
-(`encoding.amount_to_bytes`). `views` turns them into JSON documents. The height and time are the block's.
+Prices are in ticks and sizes in lots of the named market; amounts that may exceed 64 bits are 16
+bytes (`encoding.amount_to_bytes`). `views` turns them into JSON documents. The height and time are
+the block's.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import msgspec
 class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
     """An order: as it is kept in the state while it rests, and as events and histories show it.
 
-    `sequence` is its place in time within the market (smaller is earlier; 0 when it never rested). `notional` is the sum
-    of price x size over its fills in ticks x lots; `fee_numerator` the sum of price x size x rate of a buy's fills, from
-    which its rounding is continued (see `fees`); `fees` what it has paid, in base units of the quote asset.
+    `sequence` is its place in time within the market (smaller is earlier; 0 when it never rested).
+    `notional` is the sum of price x size over its fills in ticks x lots; `fee_numerator` the sum of
+    price x size x rate of a buy's fills, from which its rounding is continued (see `fees`); `fees`
+    what it has paid, in base units of the quote asset.
     """
 
     order_id: bytes
@@ -42,8 +44,9 @@ class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
 class OrderUpdated(msgspec.Struct, frozen=True, array_like=True, tag="order"):
     """An order was placed, filled, replaced or closed.
 
-    `state` is one of `open`, `partially_filled`, `filled`, `cancelled`; the last two are for ever. `reason` says why it
-    was cancelled: `user`, `self_trade`, `unfilled` (the rest of an IOC or market order), `cancelled_before_arrival`.
+    `state` is one of `open`, `partially_filled`, `filled`, `cancelled`; the last two are for ever.
+    `reason` says why it was cancelled: `user`, `self_trade`, `unfilled` (the rest of an IOC or
+    market order), `cancelled_before_arrival`.
     """
 
     order: OrderRecord
@@ -90,7 +93,7 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, tag="trade"):
 
 
 class LevelChanged(msgspec.Struct, frozen=True, array_like=True, tag="level"):
-    """A price level's total size after the block (0: the level is gone); once per touched level and block."""
+    """A price level's total size after the block; 0 when it is gone. Once per touched level."""
 
     market: str
     is_buy: bool

@@ -1,11 +1,11 @@
-"""Every bound of the exchange that is not a rule of a network's genesis, and what happens at the bound."""
+"""Every bound of the exchange that genesis does not set, and what happens at the bound."""
 
 from __future__ import annotations
 
 from typing import Final
 
 PRICE_TICKS_MAX: Final = 2**53 - 1
-"""Highest price in ticks; more is rejected as `price_out_of_range`. Fits a 64-bit integer and a double."""
+"""Highest price in ticks; more is rejected as `price_out_of_range`. JSON keeps it exact."""
 
 SIZE_LOTS_MAX: Final = 2**63 - 1
 """Largest size in lots; more is rejected as `size_out_of_range`."""
@@ -24,10 +24,13 @@ RECORD_BYTES_MAX: Final = 1024 * 1024
 """Largest state record; a larger one in a database means damage."""
 
 INVARIANT_SCAN_BLOCKS: Final = 10_000
-"""A full scan of all balances and books checks conservation every so many blocks (PROTOCOL.md P4)."""
+"""Every so many blocks a full scan of balances and books checks conservation (P4)."""
 
 BOOK_DEPTH_MAX: Final = 1_000
-"""Most levels per side in one read of an order book; more is refused by the caller's range check."""
+"""Most levels per side in one read of an order book; asking for more is refused."""
 
 TEXT_HASHES_CACHED: Final = 16_384
 """Keccak hashes of repeated words, sizes and prices kept for EIP-712; the least used is dropped."""
+
+AGENTS_PER_ACCOUNT_MAX: Final = 64
+"""Most session keys of one account; the next approval is rejected as `too_many_agents`."""

@@ -1,6 +1,7 @@
 """What goes into the exchange for one block, and what comes out of it.
 
-Results are canonical records (hashed, stored, shown); `BlockOutcome` itself is only handed over in memory.
+Results are canonical records (hashed, stored, shown); `BlockOutcome` itself is only handed over in
+memory.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ IGNORED: Final = "ignored"
 class ItemResult(msgspec.Struct, frozen=True, array_like=True):
     """What became of one order, cancel or replacement of a transaction.
 
-    `status` is `open`, `partially_filled`, `filled`, `cancelled` or `rejected` (with `reason`), and `done` for actions
-    that are not about an order. `filled` is in lots; `notional` (ticks x lots) and `fees` (base units of the quote
-    asset) are 16 bytes each.
+    `status` is `open`, `partially_filled`, `filled`, `cancelled` or `rejected` (with `reason`), and
+    `done` for actions that are not about an order. `filled` is in lots; `notional` (ticks x lots)
+    and `fees` (base units of the quote asset) are 16 bytes each.
     """
 
     status: str
@@ -42,9 +43,10 @@ class ItemResult(msgspec.Struct, frozen=True, array_like=True):
 class TransactionResult(msgspec.Struct, frozen=True, array_like=True):
     """What became of one included transaction.
 
-    `code` is `ok`, `rejected` (judged and refused: nothing changed, the nonce is used; with `not_authorised` it is not)
-    or `ignored` (`nonce_used`, `nonce_out_of_window`: this inclusion had no effect and is not the transaction's result;
-    an earlier or later one is). A batch is `ok` when it was judged; its items say the rest.
+    `code` is `ok`, `rejected` (judged and refused: nothing changed, the nonce is used; with
+    `not_authorised` it is not) or `ignored` (`nonce_used`, `nonce_out_of_window`: this inclusion
+    had no effect and is not the transaction's result; an earlier or later one is). A batch is `ok`
+    when it was judged; its items say the rest.
     """
 
     hash: bytes
@@ -72,7 +74,7 @@ class BlockInput:
 
 @dataclass(frozen=True, slots=True)
 class BlockOutcome:
-    """What a block did: `results` in body order, `writes` are state records to put (or delete: `None`)."""
+    """What a block did: `results` in body order, state records to put (or delete: `None`)."""
 
     height: int
     app_hash: bytes

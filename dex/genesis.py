@@ -1,0 +1,365 @@
+"""Genesis: the rules and the first balances of a network, as `genesis.json` has them.
+
+Rules
+    G1. `hash` is keccak256 over the canonical msgpack array of all fields in declared order, so it
+        depends on the values and not on how the file is laid out. Everything that is signed binds
+        it (PROTOCOL.md P1).
+    G2. Every value has one text: EIP-55 addresses, lower-case hex, canonical decimals
+        (`dex.decimals`).
+    G3. Numbers are in human units here; `markets.MarketSpec` has them in ticks, lots and base
+        units.
+    G4. The supply of each asset fits 128 bits; nothing later creates any.
+
+Everything that a network agrees on before its first block is here, and nothing else is: what one
+node chooses for itself is in `omninode.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, Final
+
+import coincurve
+import msgspec
+
+from omninode.consensus.types import Validator, ValidatorSet
+from omninode.crypto import address_of, checksum_address, keccak256, parse_address
+from omninode.dex.actions import PPM, Name, Positive, Subaccount
+from omninode.dex.decimals import (
+    AMOUNT_LIMIT,
+    DECIMAL_CHARS_MAX,
+    DECIMAL_PATTERN,
+    DECIMALS_MAX,
+    parse_units,
+)
+from omninode.dex.limits import GENESIS_BYTES_MAX
+from omninode.dex.markets import MarketSpec
+from omninode.encoding import encode
+from omninode.errors import ConfigError, Malformed, Rejected
+
+ChainId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=48, pattern=r"\A[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?\Z")
+]
+Hex = Annotated[str, msgspec.Meta(max_length=256, pattern=r"\A(?:0x(?:[0-9a-f]{2})+)?\Z")]
+AddressText = Annotated[str, msgspec.Meta(min_length=42, max_length=42)]
+Amount = Annotated[str, msgspec.Meta(max_length=DECIMAL_CHARS_MAX, pattern=DECIMAL_PATTERN)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+Rate = Annotated[int, msgspec.Meta(ge=0, le=PPM)]
+Decimals = Annotated[int, msgspec.Meta(ge=0, le=DECIMALS_MAX)]
+
+VALIDATORS_MAX: Final = 1_000
+ASSETS_MAX: Final = 1_000
+MARKETS_MAX: Final = 1_000
+
+
+class ConsensusParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What decides whether a block and its transactions are valid."""
+
+    block_bytes_max: AtLeastOne = 2 * 1024 * 1024
+    block_transactions_max: AtLeastOne = 5_000
+    nonce_window_ms: AtLeastOne = 30_000
+
+
+class EpochParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the validator set may change (P6), in finalized block time."""
+
+    epoch_ms: AtLeastOne = 3_600_000
+    min_epoch_blocks: AtLeastOne = 100
+    max_power_change_ppm: Rate = 100_000
+
+
+class AccountLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one account may use; transactions per block is inclusion policy (P3)."""
+
+    max_open_orders_per_account: AtLeastOne = 5_000
+    max_transactions_per_account_per_block: AtLeastOne = 1_000
+
+
+class FeeShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where trading fees go; the shares make one million, the treasury takes what is left."""
+
+    treasury: AddressText
+    development: AddressText
+    validators_ppm: Rate = 700_000
+    treasury_ppm: Rate = 200_000
+    development_ppm: Rate = 100_000
+
+
+class GenesisValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One validator of the first epoch."""
+
+    moniker: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    address: AddressText
+    public_key: Hex
+    peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    power: AtLeastOne
+    beacon_key: Hex = ""
+
+
+class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An asset; `token` is its contract on the settlement chain, empty while it has none."""
+
+    name: Name
+    decimals: Decimals
+    token: str = ""
+
+
+class GenesisMarket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A spot market; `max_notional` and the price band are off when empty or 0.
+
+    A limit price must lie within `price_band_ppm` of the last trade, before the first trade of
+    `reference_price`.
+    """
+
+    name: Name
+    base: Name
+    quote: Name
+    tick: Positive
+    lot: Positive
+    min_notional: Amount = "0"
+    max_notional: str = ""
+    maker_fee_ppm: Rate = 1_000
+    taker_fee_ppm: Rate = 2_000
+    price_band_ppm: Count = 0
+    reference_price: str = ""
+
+
+class GenesisBalance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one subaccount owns at height 0, in human units."""
+
+    address: AddressText
+    asset: Name
+    amount: Positive
+    subaccount: Subaccount = 0
+
+
+class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The whole file; made by `parse_genesis`, or in code and then checked by `check_genesis`."""
+
+    chain_id: ChainId
+    settlement_chain_id: Count
+    genesis_time_ms: Count
+    fees: FeeShares
+    validators: tuple[GenesisValidator, ...]
+    assets: tuple[GenesisAsset, ...]
+    markets: tuple[GenesisMarket, ...]
+    balances: tuple[GenesisBalance, ...]
+    protocol_version: AtLeastOne = 1
+    consensus: ConsensusParams = ConsensusParams()
+    epochs: EpochParams = EpochParams()
+    limits: AccountLimits = AccountLimits()
+
+    @cached_property
+    def hash(self) -> bytes:
+        """The genesis hash (G1)."""
+        return keccak256(encode(_values(self)))
+
+    @cached_property
+    def validator_set(self) -> ValidatorSet:
+        """The validators of epoch 0, in the file's order."""
+        return ValidatorSet(
+            epoch=0,
+            validators=tuple(
+                Validator(
+                    address=parse_address(validator.address),
+                    public_key=bytes.fromhex(validator.public_key[2:]),
+                    beacon_key=bytes.fromhex(validator.beacon_key[2:]),
+                    peer_id=validator.peer_id,
+                    moniker=validator.moniker,
+                    power=validator.power,
+                )
+                for validator in self.validators
+            ),
+        )
+
+    @cached_property
+    def market_specs(self) -> dict[str, MarketSpec]:
+        """The markets in integers, by name, in the file's order."""
+        decimals = {asset.name: asset.decimals for asset in self.assets}
+        index = {asset.name: place for place, asset in enumerate(self.assets)}
+        return {
+            market.name: MarketSpec(
+                place,
+                name=market.name,
+                base=market.base,
+                quote=market.quote,
+                base_asset=index[market.base],
+                quote_asset=index[market.quote],
+                base_decimals=decimals[market.base],
+                quote_decimals=decimals[market.quote],
+                tick_text=market.tick,
+                lot_text=market.lot,
+                min_notional_text=market.min_notional,
+                max_notional_text=market.max_notional,
+                reference_price_text=market.reference_price,
+                maker_ppm=market.maker_fee_ppm,
+                taker_ppm=market.taker_fee_ppm,
+                band_ppm=market.price_band_ppm,
+            )
+            for place, market in enumerate(self.markets)
+        }
+
+    @cached_property
+    def asset_index(self) -> dict[str, int]:
+        """An asset's place in the file, by which records name it."""
+        return {asset.name: place for place, asset in enumerate(self.assets)}
+
+    def market_rules(self, name: str) -> MarketSpec | None:
+        """Return a market's grid, or None (`dex.transaction.Rules`)."""
+        return self.market_specs.get(name)
+
+    def asset_decimals(self, name: str) -> int | None:
+        """Return an asset's decimals, or None (`dex.transaction.Rules`)."""
+        index = self.asset_index.get(name)
+        return None if index is None else self.assets[index].decimals
+
+    def to_json(self) -> bytes:
+        """Write the file: two spaces of indentation, every field, a newline at the end."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def parse_genesis(data: bytes, *, source: str = "genesis.json") -> Genesis:
+    """Read and check a genesis file.
+
+    Args:
+        data: The file's bytes.
+        source: Its name, for messages.
+
+    Raises:
+        ConfigError: Not JSON, an unknown or missing key, or a value that can not be; the message
+            names the place.
+    """
+    if len(data) > GENESIS_BYTES_MAX:
+        raise ConfigError(f"{source}: {len(data)} bytes, at most {GENESIS_BYTES_MAX} allowed")
+    try:
+        genesis = msgspec.json.decode(data, type=Genesis)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: {error}") from None
+    check_genesis(genesis, source=source)
+    return genesis
+
+
+def check_genesis(genesis: Genesis, *, source: str = "genesis") -> None:
+    """Check what types can not say: names that must exist, keys that must fit, sums.
+
+    Raises:
+        ConfigError: The first thing wrong, with its place.
+    """
+    try:
+        _check_fees(genesis.fees)
+        _check_validators(genesis.validators)
+        _check_assets(genesis.assets)
+        _check_markets(genesis)
+        _check_balances(genesis)
+    except _WrongValue as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+class _WrongValue(Exception):
+    """What is wrong in a genesis, and where."""
+
+
+def _values(value: object) -> object:
+    """Turn structs into arrays of their fields, all the way down (G1)."""
+    if isinstance(value, msgspec.Struct):
+        return [_values(item) for item in msgspec.structs.astuple(value)]
+    if isinstance(value, tuple):
+        return [_values(item) for item in value]
+    return value
+
+
+def _check_address(text: str, place: str) -> bytes:
+    try:
+        address = parse_address(text)
+    except Malformed as error:
+        raise _WrongValue(f"{place}: {error}") from None
+    if checksum_address(address) != text:
+        raise _WrongValue(f"{place}: write it as {checksum_address(address)}")
+    return address
+
+
+def _check_distinct(values: Iterable[object], place: str) -> None:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise _WrongValue(f"{place}: {value} appears twice")
+        seen.add(value)
+
+
+def _check_fees(fees: FeeShares) -> None:
+    _check_address(fees.treasury, "fees.treasury")
+    _check_address(fees.development, "fees.development")
+    total = fees.validators_ppm + fees.treasury_ppm + fees.development_ppm
+    if total != PPM:
+        raise _WrongValue(f"fees: the shares make {total} ppm, must be {PPM}")
+
+
+def _check_validators(validators: tuple[GenesisValidator, ...]) -> None:
+    if not 1 <= len(validators) <= VALIDATORS_MAX:
+        raise _WrongValue(f"validators: {len(validators)} of them, must be 1 to {VALIDATORS_MAX}")
+    for place, validator in enumerate(validators):
+        path = f"validators[{place}]"
+        address = _check_address(validator.address, f"{path}.address")
+        key = bytes.fromhex(validator.public_key[2:])
+        try:
+            owner = address_of(coincurve.PublicKey(key)) if len(key) == 33 else b""
+        except ValueError:
+            owner = b""
+        if owner != address:
+            raise _WrongValue(
+                f"{path}.public_key: not the compressed secp256k1 key of {validator.address}"
+            )
+        if len(validator.beacon_key) not in (0, 2 + 2 * 48):
+            raise _WrongValue(f"{path}.beacon_key: must be empty or 48 bytes of hex")
+    _check_distinct((validator.address for validator in validators), "validators")
+    _check_distinct((validator.peer_id for validator in validators), "validators")
+
+
+def _check_assets(assets: tuple[GenesisAsset, ...]) -> None:
+    if not 1 <= len(assets) <= ASSETS_MAX:
+        raise _WrongValue(f"assets: {len(assets)} of them, must be 1 to {ASSETS_MAX}")
+    _check_distinct((asset.name for asset in assets), "assets")
+    for place, asset in enumerate(assets):
+        if asset.token:
+            _check_address(asset.token, f"assets[{place}].token")
+
+
+def _check_markets(genesis: Genesis) -> None:
+    if len(genesis.markets) > MARKETS_MAX:
+        raise _WrongValue(f"markets: {len(genesis.markets)} of them, at most {MARKETS_MAX}")
+    _check_distinct((market.name for market in genesis.markets), "markets")
+    for place, market in enumerate(genesis.markets):
+        path = f"markets[{place}]"
+        for side in (market.base, market.quote):
+            if side not in genesis.asset_index:
+                raise _WrongValue(f"{path}: there is no asset {side}")
+        if market.base == market.quote or market.name != f"{market.base}-{market.quote}":
+            raise _WrongValue(f"{path}.name: must be BASE-QUOTE of two assets, not {market.name}")
+        if market.maker_fee_ppm > market.taker_fee_ppm:
+            raise _WrongValue(f"{path}.maker_fee_ppm: must not be above taker_fee_ppm")
+    try:
+        _ = genesis.market_specs
+    except (Malformed, Rejected) as error:
+        raise _WrongValue(f"markets: {error}") from None
+
+
+def _check_balances(genesis: Genesis) -> None:
+    _check_distinct(
+        ((entry.address, entry.subaccount, entry.asset) for entry in genesis.balances), "balances"
+    )
+    supply: dict[str, int] = {}
+    for place, entry in enumerate(genesis.balances):
+        path = f"balances[{place}]"
+        _check_address(entry.address, f"{path}.address")
+        decimals = genesis.asset_decimals(entry.asset)
+        if decimals is None:
+            raise _WrongValue(f"{path}.asset: there is no asset {entry.asset}")
+        try:
+            amount = parse_units(entry.amount, decimals)
+        except (Malformed, Rejected) as error:
+            raise _WrongValue(f"{path}.amount: {error}") from None
+        supply[entry.asset] = supply.get(entry.asset, 0) + amount
+        if supply[entry.asset] >= AMOUNT_LIMIT:  # G4
+            raise _WrongValue(f"{path}.amount: more than 2**128 units of {entry.asset} in all")

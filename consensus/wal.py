@@ -64,7 +64,7 @@ class _Segment:
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         self.size = 0
-        self.salt = os.urandom(SALT_BYTES)
+        self.salt = b""
         self.place_max = (-1, -1)
         self.height_max = -1
         self.blocks: set[bytes] = set()
@@ -263,6 +263,7 @@ class Wal:
             self._file = None
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._file = os.open(self._name(segment.sequence), flags, 0o600)
+        segment.salt = os.urandom(SALT_BYTES)
         _write_all(self._file, _header(segment))
         os.fsync(self._file)
         sync_directory(self._path)

@@ -72,7 +72,7 @@ class Ledger(Protocol):
     """Executes finalized blocks in height order and keeps them."""
 
     def execute(self, block: Block, bodies: Sequence[Body], certificate: Certificate | None) -> bytes:
-        """Execute the next block; returns the app hash. `certificate` finalizes this very block, if there is one."""
+        """Execute the next block; returns the app hash. `certificate` finalizes it or a later block of its run."""
         ...
 
     async def store(self) -> None:

@@ -203,8 +203,8 @@ class ConsensusService:
                 for block in final.blocks:
                     if self.halted:
                         break
-                    certificate = final.certificate if block is final.blocks[-1] else None
-                    app_hash = ledger.execute(block, self.bodies.of(block.hash), certificate)
+                    bodies = self.bodies.of(block.hash)
+                    app_hash = ledger.execute(block, bodies, final.certificate)
                     self.bodies.finalized(block.hash)
                     self.feed(into.Executed(block.header.height, app_hash))
                     self.executed.set()

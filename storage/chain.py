@@ -15,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
 
-import msgspec
-
 from omninode.consensus.types import Block, Certificate, Header
 from omninode.encoding import decode, encode
 from omninode.errors import BrokenInvariant, ConfigError, Malformed, StorageFault
 from omninode.storage import keys
-from omninode.storage.database import Batch, Database
+from omninode.storage.database import Database
 from omninode.storage.indexes import index_entries, kept_events
 from omninode.storage.journal import Journal
 from omninode.storage.limits import (
@@ -105,7 +103,7 @@ class ChainStore:
         """
         if self._next is not None:
             raise BrokenInvariant("a chain begins once")
-        head = StoredHead(genesis, app_hash, genesis, None)
+        head = StoredHead(genesis, app_hash, None)
         batch: list[tuple[bytes, bytes | None]] = [
             (keys.STATE + key, value) for key, value in state
         ]
@@ -133,38 +131,13 @@ class ChainStore:
             before.block_hash,
         ):
             raise BrokenInvariant(f"block {header.height} does not follow the stored head")
-        certificate = committed.certificate
-        head = StoredHead(
-            header,
-            committed.outcome.app_hash,
-            before.certified if certificate is None else header,
-            before.certificate if certificate is None else certificate,
-        )
+        head = StoredHead(header, committed.outcome.app_hash, committed.certificate)
         self._next = head
         batch = _block_batch(committed)
         batch += self._journal.removals(committed.outcome.results)
         batch.append((keys.HEAD, encode(head)))
         await self._database.write(batch, sync=True)
         self._head = head
-
-    async def certify(self, height: int, certificate: Certificate) -> None:
-        """Add the certificate of a stored block that was committed without one.
-
-        Raises:
-            BrokenInvariant: The certificate is not for that block.
-            StorageFault: The disk failed or is full.
-        """
-        before = self._next
-        block = self.block(height)
-        if before is None or block is None or block.hash != certificate.block_hash:
-            raise BrokenInvariant(f"a certificate for another block than the stored {height}")
-        batch: Batch = [(keys.CERTIFICATE + keys.height_bytes(height), encode(certificate))]
-        if height > before.certified.height:
-            head = msgspec.structs.replace(before, certified=block.header, certificate=certificate)
-            self._next = head
-            batch = [*batch, (keys.HEAD, encode(head))]
-        await self._database.write(batch, sync=True)
-        self._head = self._next
 
     # Reading.
 
@@ -343,8 +316,9 @@ def _block_batch(committed: CommittedBlock) -> list[tuple[bytes, bytes | None]]:
         batch.append((keys.RESULTS + key, encode(outcome.results)))
     if events:
         batch.append((keys.EVENTS + key, encode(events)))
-    if committed.certificate is not None:
-        batch.append((keys.CERTIFICATE + key, encode(committed.certificate)))
+    certificate = committed.certificate
+    if certificate is not None and certificate.block_hash == block.hash:
+        batch.append((keys.CERTIFICATE + key, encode(certificate)))
     batch += index_entries(block.header, committed.transactions, outcome.results, events)
     batch += ((keys.STATE + name, value) for name, value in outcome.writes.items())
     return batch

@@ -16,8 +16,8 @@ from omninode.dex.outcomes import BlockOutcome, HashParts, TransactionResult
 class CommittedBlock:
     """A final block that was executed: everything that its one atomic batch is made of.
 
-    `transactions` are the bodies in the block's order; `certificate` finalizes this very block, or
-    is `None` where a later block's certificate covers it.
+    `transactions` are the bodies in the block's order; `certificate` is the finalization that
+    covers the block: its own, or that of a later block of the same run.
     """
 
     block: Block
@@ -27,16 +27,13 @@ class CommittedBlock:
 
 
 class StoredHead(msgspec.Struct, frozen=True, array_like=True):
-    """The newest stored block and the newest finalization.
+    """The newest stored block, and the finalization that covers it (of itself or of a later block).
 
-    The state in the database is the state after `header`. `certified` is the newest stored block
-    with a finalization certificate of its own; it is below `header` when the node stopped in the
-    middle of a run that one certificate covers, and equals the genesis header before the first.
+    The state in the database is the state after `header`. Height 0 has no certificate.
     """
 
     header: Header
     app_hash: Hash
-    certified: Header
     certificate: Certificate | None
 
     @property
@@ -51,8 +48,8 @@ class StoredHead(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def final_view(self) -> int:
-        """View of the newest stored finalization."""
-        return self.certified.view
+        """The view whose finalization covers the newest stored block."""
+        return self.header.view if self.certificate is None else self.certificate.view
 
 
 class StoredParts(msgspec.Struct, frozen=True, array_like=True):

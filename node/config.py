@@ -252,3 +252,15 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     if isinstance(field.annotation, type)
 }
 """The section models by name, in the order of the file."""
+
+
+def conflicts(config: NodeConfig) -> list[tuple[str, str, str]]:
+    """Return what can not be together: section, key, and what was expected of it."""
+    found = []
+    consensus, rpc, metrics = config.consensus, config.rpc, config.metrics
+    if consensus.idle_block_interval_ms < consensus.min_block_interval_ms:
+        least = f"min_block_interval_ms, {consensus.min_block_interval_ms}"
+        found.append(("consensus", "idle_block_interval_ms", f"expected at least {least}"))
+    if metrics.port == rpc.port != 0 and metrics.host == rpc.host:
+        found.append(("metrics", "port", "expected another port than rpc.port"))
+    return found

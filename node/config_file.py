@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from omninode.errors import ConfigError
-from omninode.node.config import SECTIONS, NodeConfig
+from omninode.node.config import SECTIONS, NodeConfig, conflicts
 
 ENVIRONMENT_PREFIX: Final = "OMNINODE_"
 FILE_BYTES_MAX: Final = 1_048_576
@@ -132,6 +132,10 @@ def resolve_text(
             for detail in error.errors(include_url=False)
         )
         raise BadConfig(problems) from None
+    for section, key, expected in conflicts(config):
+        value = getattr(getattr(config, section), key)
+        place = _place((section, key), path=path, lines=lines, origins=origins)
+        problems.append(ConfigProblem(place, f"{section}.{key} = {toml_value(value)}", expected))
     if problems:
         raise BadConfig(problems)
     return ResolvedConfig(config, origins)
@@ -168,7 +172,10 @@ def toml_value(value: object) -> str:
 def _escape(character: str) -> str:
     if character in '"\\':
         return "\\" + character
-    return character if character.isprintable() else f"\\u{ord(character):04x}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def _comment(text: str) -> str:
@@ -221,6 +228,13 @@ def _scan_lines(text: str) -> dict[Key, int]:
             place = (section, first) if section else (first, rest.partition(".")[0])
             lines.setdefault(place, number)
     return lines
+
+
+def _place(key: Key, *, path: str, lines: Mapping[Key, int], origins: Mapping[Key, Origin]) -> str:
+    origin = origins.get(key)
+    if origin is None or origin.kind == "default":
+        return f"{path}:{_line(lines, key)}"
+    return origin.place
 
 
 def _line(lines: Mapping[Key, int], place: Key) -> int:
@@ -311,9 +325,7 @@ def _problem(
 ) -> ConfigProblem:
     section = str(location[0]) if location else ""
     key = str(location[1]) if len(location) > 1 else ""
-    origin = origins.get((section, key))
-    known = origin is not None and origin.kind != "default"
-    place = origin.place if origin and known else f"{path}:{_line(lines, (section, key))}"
+    place = _place((section, key), path=path, lines=lines, origins=origins)
     if section not in SECTIONS or (key and key not in SECTIONS[section].model_fields):
         return _unknown(section, key, place)
     if not key:

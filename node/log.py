@@ -61,7 +61,7 @@ def configure_logging(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=structlog.WriteLoggerFactory(file=target),
+        logger_factory=lambda *name: _SubsystemLogger(target, *name),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_LibraryHandler()], level=LIBRARY_LEVEL, force=True)
@@ -78,13 +78,22 @@ def _renderers(*, as_json: bool, colors: bool) -> list[Processor]:
 
 
 def _subsystem_filter(default: int, by_subsystem: Mapping[str, int]) -> Processor:
-    def keep(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def keep(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("subsystem", getattr(logger, "subsystem", ""))
         least = by_subsystem.get(event.get("subsystem", ""), default)
         if LEVELS.get(event["level"], logging.ERROR) < least:
             raise structlog.DropEvent
         return event
 
     return keep
+
+
+class _SubsystemLogger(structlog.WriteLogger):
+    """Writes lines; knows the name that `structlog.get_logger(NAME)` was given."""
+
+    def __init__(self, target: TextIO, subsystem: str = "") -> None:
+        super().__init__(target)
+        self.subsystem = subsystem
 
 
 class _LibraryHandler(logging.Handler):

@@ -44,6 +44,11 @@ class RateLimiter:
         self._burst = burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def clients(self) -> int:
+        """How many clients are remembered."""
+        return len(self._buckets)
+
     def take(self, client: str, cost: int, *, now_s: float) -> float:
         """Take tokens, all or none.
 

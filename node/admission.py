@@ -29,7 +29,6 @@ from omninode.crypto import keccak256
 from omninode.dex.eip712 import Domain
 from omninode.dex.outcomes import IGNORED, TransactionResult
 from omninode.dex.transaction import (
-    SCHEME_WALLET,
     TRANSACTION_BYTES_MAX,
     Rules,
     Transaction,
@@ -37,6 +36,7 @@ from omninode.dex.transaction import (
     decode_transaction,
 )
 from omninode.errors import Malformed, PeerFault, UserError
+from omninode.node.admission_checks import StateChecks
 from omninode.node.admission_ports import AdmissionPorts
 from omninode.node.limits import (
     FRAME_TRANSACTIONS_MAX,
@@ -46,13 +46,13 @@ from omninode.node.limits import (
 )
 from omninode.node.mempool import BlockLimits, Mempool
 from omninode.node.signature_checks import SignatureChecks
-from omninode.node.transaction_frames import encode_frames
+from omninode.node.transaction_frames import decode_frame, encode_frames
 from omninode.storage.records import JournalEntry
 
 log = structlog.get_logger("admission")
 
 BROADCAST_GAP_MS: Final = 5
-"""Least time between two frames (A5): a lone transaction goes at once, a stream of them is gathered."""
+"""Least time between two frames (A5): a lone transaction goes at once, a stream is gathered."""
 
 
 class Admission:
@@ -85,7 +85,7 @@ class Admission:
         self._ports = ports
         self._rules = rules
         self._limits = limits
-        self._nonce_window_ms = nonce_window_ms
+        self._checks = StateChecks(ports, nonce_window_ms=nonce_window_ms)
         self._signatures = SignatureChecks(domain)
         self._newest_ms = 0
         self._journaling: dict[bytes, trio.Event] = {}
@@ -103,7 +103,8 @@ class Admission:
 
         Raises:
             UserError: `malformed`, `bad_signature`, `nonce_used`, `nonce_out_of_window`,
-                `insufficient_balance`, `not_authorised`, `mempool_full`, or a word of `check_stateless`.
+                `insufficient_balance`, `not_authorised`, `mempool_full`, or a word of
+                `check_stateless`.
             StorageFault: It could not be made durable.
         """
         (outcome,) = await self.submit_many([raw])
@@ -127,9 +128,9 @@ class Admission:
         unchecked = [item for item in read if isinstance(item, Transaction)]
         checked = await self._signatures.check(unchecked)
         refusals = {id(item): refusal for item, refusal in zip(unchecked, checked, strict=True)}
-        taken: list[Transaction] = []
+        taken: dict[bytes, Transaction] = {}
         outcomes = [self._settle(item, refusals.get(id(item)), taken) for item in read]
-        await self._acknowledge(taken, outcomes)
+        await self._acknowledge(list(taken.values()), outcomes)
         return outcomes
 
     def _read(self, raw: bytes) -> Transaction | bytes | UserError:
@@ -140,24 +141,24 @@ class Admission:
             if held is not None:
                 return held
             check_stateless(transaction, self._rules)
-            self._check_window(transaction)
-            if transaction.scheme == SCHEME_WALLET:
-                self._check_state(transaction, signer=transaction.account)
+            self._checks.check_before_signature(transaction)
         except Malformed as error:
             return UserError("malformed", str(error))
         except UserError as error:
-            spent = error.reason in ("nonce_used", "nonce_out_of_window")
-            return transaction.hash if spent and self._is_final(transaction.hash) else error
+            return transaction.hash if self._is_spent(transaction, error) else error
         return transaction
 
-    def _is_final(self, transaction_hash: bytes) -> bool:
-        return transaction_hash in self._recently_final or self._ports.is_final(transaction_hash)
+    def _is_spent(self, transaction: Transaction, error: UserError) -> bool:
+        """Whether it is refused only because this very transaction is final already."""
+        if error.reason not in ("nonce_used", "nonce_out_of_window"):
+            return False
+        return transaction.hash in self._recently_final or self._ports.is_final(transaction.hash)
 
     def _settle(
         self,
         item: Transaction | bytes | UserError,
         refusal: UserError | None,
-        taken: list[Transaction],
+        taken: dict[bytes, Transaction],
     ) -> bytes | UserError:
         """Judge what depends on the signer; what must be made durable is added to `taken`."""
         try:
@@ -168,14 +169,16 @@ class Admission:
             if isinstance(item, bytes):
                 return item
             if item.hash not in self._pool:
-                self._check_state(item, signer=item.signer)
+                self._checks.check_state(item, signer=item.signer)
                 self._take(item)
         except UserError as error:
+            if isinstance(item, Transaction) and self._is_spent(item, error):
+                return item.hash
             self.counts[error.reason] += 1
             return error
         # A peer may have brought it before: then it is here, but not yet durable.
         if item.hash not in self._ports.journal:
-            taken.append(item)
+            taken[item.hash] = item
         return item.hash
 
     async def _acknowledge(
@@ -201,6 +204,14 @@ class Admission:
                 await event.wait()
 
     # --- From peers ------------------------------------------------------------------------------
+
+    async def receive_frame(self, peer: str, frame: bytes) -> None:
+        """Take one frame of the data plane.
+
+        Raises:
+            PeerFault: It is no frame, or as `receive`.
+        """
+        await self.receive(peer, decode_frame(frame))
 
     async def receive(self, peer: str, raws: Sequence[bytes]) -> None:
         """Take transactions from a peer (A3).
@@ -233,9 +244,7 @@ class Admission:
     def _is_wanted(self, transaction: Transaction) -> bool:
         """Whether a peer's transaction may count by what is known before its signature."""
         try:
-            self._check_window(transaction)
-            if transaction.scheme == SCHEME_WALLET:
-                self._check_state(transaction, signer=transaction.account)
+            self._checks.check_before_signature(transaction)
         except UserError as error:
             self.counts[error.reason] += 1
             return False
@@ -243,7 +252,7 @@ class Admission:
 
     def _take_from_peer(self, transaction: Transaction) -> None:
         try:
-            self._check_state(transaction, signer=transaction.signer)
+            self._checks.check_state(transaction, signer=transaction.signer)
             if self._take(transaction):
                 self.counts["from_peers"] += 1
         except UserError as error:
@@ -263,35 +272,6 @@ class Admission:
 
     def _held(self, raw: bytes) -> Transaction | None:
         return self._pool.get(keccak256(raw)) if len(raw) <= TRANSACTION_BYTES_MAX else None
-
-    # --- Checks ----------------------------------------------------------------------------------
-
-    def _check_window(self, transaction: Transaction) -> None:
-        """Refuse a nonce that the next block would be too late or too early for."""
-        # The chain may have rested; its next block has the time of its making.
-        time_ms = max(self._ports.now_ms(), self._ports.state.chain_time_ms)
-        if abs(transaction.nonce - time_ms) > self._nonce_window_ms:
-            raise UserError(
-                "nonce_out_of_window",
-                f"nonce {transaction.nonce} is {transaction.nonce - time_ms:+} ms from now, "
-                f"at most {self._nonce_window_ms} ms allowed",
-                hint="a nonce is the time in milliseconds; check the clock",
-            )
-
-    def _check_state(self, transaction: Transaction, *, signer: bytes) -> None:
-        """Refuse what the newest executed state does not let count (P3)."""
-        state = self._ports.state
-        account = transaction.account
-        if not state.is_funded(account):
-            raise UserError("insufficient_balance", "the account owns nothing on the exchange")
-        if not state.is_authorised(account, signer):
-            raise UserError("not_authorised", "the session key is not approved by the account")
-        if state.is_nonce_used(account, signer, transaction.nonce):
-            raise UserError(
-                "nonce_used",
-                f"nonce {transaction.nonce} was used",
-                hint="use max(now_ms, last + 1) as nonce",
-            )
 
     def _take(self, transaction: Transaction) -> bool:
         """Put a checked transaction into the pool and wake who waits for it."""
@@ -378,7 +358,11 @@ class Admission:
         read = [(i, _restored(entry.raw)) for i, entry in entries]
         refusals = iter(await self._signatures.check([t for _, t in read if t is not None]))
         for transaction_hash, transaction in read:
-            if transaction is None or next(refusals) is not None or self._is_void(transaction):
+            if (
+                transaction is None
+                or next(refusals) is not None
+                or self._checks.is_void(transaction)
+            ):
                 log.info("not_restored", hash=transaction_hash.hex())
                 void.append(transaction_hash)
                 continue
@@ -392,13 +376,6 @@ class Admission:
         self._send(restored)
         self._forget(void)
         return len(restored)
-
-    def _is_void(self, transaction: Transaction) -> bool:
-        """Whether it can provably never count; funds and agents may look different soon."""
-        state = self._ports.state
-        if transaction.nonce + self._nonce_window_ms < state.chain_time_ms:
-            return True
-        return state.is_nonce_used(transaction.account, transaction.signer, transaction.nonce)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -432,7 +409,7 @@ def _fault(reason: str, error: Exception) -> PeerFault:
 
 
 def _restored(raw: bytes) -> Transaction | None:
-    """Decode what was acknowledged; an older version may have written what this one can not read."""
+    """Decode what was acknowledged; what another version wrote may be unreadable."""
     try:
         return decode_transaction(raw)
     except Malformed:

@@ -39,7 +39,7 @@ FRAME_TRANSACTION_BYTES_MAX: Final = 256 * 1024
 """One frame of transactions between peers. Overflow: as above; ours are split before it."""
 
 RECENTLY_FINAL_MAX: Final = 10_000
-"""Hashes of executed transactions remembered until storage knows them. Overflow: the oldest goes."""
+"""Executed transactions known by hash until storage has them. Overflow: the oldest goes."""
 
 SUBMIT_TRANSACTIONS_MAX: Final = 1_000
 """Transactions in one call of `submit_many`. Overflow: the call is refused."""

@@ -50,6 +50,7 @@ def init(
 ) -> None:
     """Create a node's home: configuration, keys, genesis."""
     from omninode.errors import ConfigError
+    from omninode.node.genesis_file import read_genesis
     from omninode.node.home_setup import create_keys, refuse_existing, write_config, write_genesis
 
     home = current().home
@@ -59,7 +60,7 @@ def init(
             "--chain-id names a new network, --genesis an existing one: give one of them"
         )
     config = _config(moniker, settings or [])
-    network = _read_genesis(genesis) if genesis is not None else None
+    network = read_genesis(genesis) if genesis is not None else None
     _check_chain_id(chain_id)
     password = _password(home, password_file)
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,19 +78,6 @@ def _config(moniker: str | None, settings: list[str]) -> NodeConfig:
 
     chosen = settings if moniker is None else [*settings, f"node.moniker={moniker}"]
     return resolve_text("", path="omninode.toml", environment=os.environ, settings=chosen).config
-
-
-def _read_genesis(file: Path) -> Genesis:
-    from omninode.dex.genesis import parse_genesis
-    from omninode.dex.limits import GENESIS_BYTES_MAX
-    from omninode.errors import ConfigError
-
-    try:
-        with file.open("rb") as source:
-            data = source.read(GENESIS_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    return parse_genesis(data, source=str(file))
 
 
 def _check_chain_id(chain_id: str | None) -> None:

@@ -47,8 +47,19 @@ LATER_FLAGS: Final = frozenset(
 """Flags that the outside interface names and this version does not have yet."""
 
 LATER_TYPES: Final = frozenset(
-    "stop stop-limit take-profit take-profit-limit trailing-stop iceberg twap vwap oco bracket "
-    "pegged".split()
+    {
+        "stop",
+        "stop-limit",
+        "take-profit",
+        "take-profit-limit",
+        "trailing-stop",
+        "iceberg",
+        "twap",
+        "vwap",
+        "oco",
+        "bracket",
+        "pegged",
+    }
 )
 COLUMNS: Final = ("order_id", "market", "side", "type", "price", "size", "filled", "state")
 FILL_COLUMNS: Final = ("time_ms", "market", "side", "price", "size", "fee")
@@ -148,7 +159,7 @@ def cancel(
         "client_id": client_id or "",
     }
     _require_one_name(order_id, client_id)
-    _submit(fields, account, wait=wait, rpc=rpc, keystore=keystore, password_file=password_file)
+    submit(fields, account, wait=wait, rpc=rpc, keystore=keystore, password_file=password_file)
 
 
 @app.command("cancel-all")
@@ -164,7 +175,7 @@ def cancel_all(
 ) -> None:
     """Cancel all open orders of a subaccount."""
     fields = {"type": "cancel_all", "subaccount": subaccount, "market": market or ""}
-    _submit(fields, account, wait=wait, rpc=rpc, keystore=keystore, password_file=password_file)
+    submit(fields, account, wait=wait, rpc=rpc, keystore=keystore, password_file=password_file)
 
 
 @app.command("list")
@@ -305,7 +316,7 @@ def _print_order(document: dict[str, Any]) -> None:
         print_table(FILL_COLUMNS, rows, empty="no fills")
 
 
-def _submit(
+def submit(
     fields: dict[str, Any],
     account: str,
     *,
@@ -314,6 +325,7 @@ def _submit(
     keystore: Path | None,
     password_file: Path | None,
 ) -> None:
+    """Sign one action, send it and print what became of it."""
     with connect(rpc) as node:
         key = unlock(account, keystore=keystore, password_file=password_file)
         transaction = sign_action(node, key, fields, nonces=keystore_folder(keystore))

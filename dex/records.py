@@ -190,7 +190,10 @@ def _load_balances(state: State, entries: list[tuple[bytes, bytes]]) -> None:
             raise Malformed(f"a balance with key 0x{key.hex()}")
         subaccount = int.from_bytes(key[ADDRESS_BYTES : ADDRESS_BYTES + 2], "big")
         account = state.accounts.account(key[:ADDRESS_BYTES], subaccount)
-        balance = account.balance(int.from_bytes(key[ADDRESS_BYTES + 2 :], "big"))
+        asset = int.from_bytes(key[ADDRESS_BYTES + 2 :], "big")
+        if asset >= len(state.genesis.assets):
+            raise Malformed(f"a balance of the unknown asset {asset}")
+        balance = account.balance(asset)
         balance.free = amount_from_bytes(value[:AMOUNT_BYTES])
         balance.held = amount_from_bytes(value[AMOUNT_BYTES:])
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from typer import TyperException
+from typer import Abort, TyperException
 
 from omninode.errors import (
     BrokenInvariant,
@@ -59,6 +59,8 @@ def failure_of(error: BaseException) -> Failure:
     leaf = worst(error)
     if isinstance(leaf, KeyboardInterrupt):
         return Failure(INTERRUPTED, "interrupted", ("interrupted",))
+    if isinstance(leaf, Abort):
+        return Failure(FAILED, "not_confirmed", ("not confirmed, nothing was done",))
     if isinstance(leaf, TyperException):
         code = getattr(leaf, "exit_code", USAGE)
         hint = "see `omninode COMMAND --help`"

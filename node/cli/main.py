@@ -31,7 +31,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "order": "Orders: place, cancel, cancel-all, list, show.",
     "config": "Configuration: show, check.",
     "replay": "Execute the stored blocks again and compare every app hash.",
-    "prune": "Drop old blocks of a stopped node.",
     "reset": "Back to genesis; keys and signer guard stay.",
     "bench": "The benchmarks of the performance page.",
     "version": "The version of this program.",
@@ -71,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failure = failures.failure_of(error)
         failures.show(failure, invocation, error)
         return failure.code
+    if result == failures.INTERRUPTED:  # how typer reports a KeyboardInterrupt
+        failures.show(failures.failure_of(KeyboardInterrupt()), invocation)
     return result if isinstance(result, int) else failures.DONE
 
 
@@ -81,8 +82,11 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         arguments: The command line without common options; its first word that is no option is the
             command.
     """
-    called = next((word for word in arguments if not word.startswith("-")), None)
-    everything = COMPLETION_VARIABLE in os.environ
+    words = arguments
+    if COMPLETION_VARIABLE in os.environ:
+        line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+        words = line.split()[1:]
+    called = next((word for word in words if not word.startswith("-")), None)
     app = typer.Typer(
         help="One daemon that makes this machine a full member of a decentralised exchange.",
         epilog=COMMON_HELP,
@@ -91,7 +95,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_root)
     for name, summary in COMMANDS.items():
-        if everything or name == called:
+        if name == called:
             _add(app, name, summary)
         else:
             app.command(name, help=summary)(_named_only)

@@ -1,0 +1,99 @@
+"""Answers to peers that lack certificates or their memory (P2, P7): bounded pages and rate.
+
+Rules
+    H1. A peer that asks about final views gets our newest finalization, which takes it past all of
+        them.
+    H2. For each further view of one page it gets the certificates of the view, or our own votes
+        where there are none.
+    H3. A peer has a credit of certificates that refills with time; beyond it nothing is answered.
+    H4. A validator that nullifies, again, a view that is over has been left behind: it gets what
+        leads to our view.
+    H5. A restarted validator is told our view and those of its votes that we hold, newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omninode.consensus import messages as msg
+from omninode.consensus.limits import (
+    HELP_CREDIT_MAX,
+    HELP_CREDIT_PER_SECOND,
+    MEMORY_VOTES_MAX,
+    PAGE_VIEWS,
+    VIEWS_AHEAD_MAX,
+    VIEWS_KEPT_BEHIND_FINAL,
+)
+from omninode.consensus.state import State
+from omninode.consensus.types import Vote, VoteKind
+
+
+class Helping:
+    """Answers out of the state. Bounded by the number of validators."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        count = len(state.validators.validators)
+        self._credit = [HELP_CREDIT_MAX] * count
+        self._since_ms = [0] * count
+
+    def page(self, peer: int, from_view: int, to_view: int) -> None:
+        """Answer with one page of certificates (H1–H3)."""
+        state = self._state
+        if peer == state.me:
+            return
+        final_view = state.chain.final.view
+        answers: list[msg.Message] = []
+        if from_view <= final_view and state.final_certificate is not None:
+            answers.append(msg.CertificateMessage(state.final_certificate))
+        low = max(from_view, final_view + 1)
+        for view in range(low, min(to_view, state.view, low + PAGE_VIEWS - 1) + 1):
+            answers.extend(self._view(view))
+        for message in answers[: self._take_credit(peer, len(answers))]:
+            state.send(peer, message)
+
+    def straggler(self, peer: int, view: int) -> None:
+        """Bring a validator from an old view to ours (H4)."""
+        entry = self._state.view - 1
+        self.page(peer, entry, entry)
+        if view <= self._state.chain.final.view < entry:
+            self.page(peer, view, view)
+
+    def memory(self, peer: int) -> None:
+        """Tell a restarted validator where we are and what it signed (H5)."""
+        state = self._state
+        votes: list[Vote] = []
+        newest = state.view + VIEWS_AHEAD_MAX
+        oldest = max(state.chain.final.view - VIEWS_KEPT_BEHIND_FINAL, newest - MEMORY_VOTES_MAX, 0)
+        for view in range(newest, oldest, -1):
+            record = state.views.find(view)
+            if record is not None and record.votes is not None:
+                votes += record.votes.of_validator(peer)
+        state.send(peer, msg.MemoryAnswer(state.view, tuple(votes[:MEMORY_VOTES_MAX])))
+        self.page(peer, state.view - 1, state.view - 1)
+
+    def _view(self, view: int) -> Iterable[msg.Message]:
+        record = self._state.views.find(view)
+        own = {} if self._state.own is None else self._state.own.of(view)
+        if record is not None and record.finalization is not None:
+            yield msg.CertificateMessage(record.finalization)
+        elif VoteKind.FINALIZE in own:
+            yield msg.VoteMessage(own[VoteKind.FINALIZE])
+        if record is not None and self._state.views.is_certified(view):
+            for certificate in record.certificates():
+                yield msg.CertificateMessage(certificate)
+            return
+        for vote in own.values():
+            if vote.kind is not VoteKind.FINALIZE:
+                yield msg.VoteMessage(vote)
+
+    def _take_credit(self, peer: int, wanted: int) -> int:
+        """Return how many certificates the peer may get now, and book them (H3)."""
+        now_ms = self._state.now_ms
+        refill = max(now_ms - self._since_ms[peer], 0) * HELP_CREDIT_PER_SECOND // 1_000
+        if refill:
+            self._since_ms[peer] = now_ms
+            self._credit[peer] = min(self._credit[peer] + refill, HELP_CREDIT_MAX)
+        granted = min(wanted, self._credit[peer])
+        self._credit[peer] -= granted
+        return granted

@@ -1,0 +1,131 @@
+"""What the rest of the node may read of a core; nothing here changes it."""
+
+from __future__ import annotations
+
+from omninode.consensus.asking import Asking
+from omninode.consensus.effects import Halt
+from omninode.consensus.leaders import LeaderWatch
+from omninode.consensus.limits import (
+    VIEWS_AHEAD_MAX,
+    VIEWS_KEPT_BEHIND_FINAL,
+    VOTE_VIEWS_KEPT,
+)
+from omninode.consensus.state import State
+from omninode.consensus.types import Certificate, Header, Proposal, Vote, VoteKind
+
+
+class Inspection:
+    """The readable side of `Core`."""
+
+    def __init__(self, state: State, watch: LeaderWatch, asking: Asking) -> None:
+        self._state = state
+        self._watch = watch
+        self._asking = asking
+
+    @property
+    def me(self) -> int | None:
+        """Our index in the validator set; `None` for an observer."""
+        return self._state.me
+
+    @property
+    def view(self) -> int:
+        """The current view."""
+        return self._state.view
+
+    @property
+    def leader(self) -> int:
+        """The index of the current view's leader."""
+        return self._state.leader
+
+    @property
+    def final_header(self) -> Header:
+        """The newest final block's header."""
+        return self._state.chain.final
+
+    @property
+    def final_height(self) -> int:
+        """The newest final block's height."""
+        return self._state.chain.final.height
+
+    @property
+    def final_certificate(self) -> Certificate | None:
+        """The newest finalization; `None` at genesis."""
+        return self._state.final_certificate
+
+    @property
+    def executed_height(self) -> int:
+        """The newest executed block's height."""
+        return self._state.executed.height
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether this validator votes (P7)."""
+        return self._state.armed
+
+    @property
+    def halted(self) -> Halt | None:
+        """Why this core stopped for good."""
+        return self._state.halted
+
+    def leader_of(self, view: int) -> int:
+        """Return the index of the validator that leads a view."""
+        return self._state.schedule.leader(view)
+
+    def votes_in_view(self) -> list[tuple[VoteKind, ...]]:
+        """Return, by validator, the kinds of votes seen in the current view."""
+        votes = self._state.views.votes(self._state.view)
+        count = len(self._state.validators.validators)
+        return [tuple(v.kind for v in votes.of_validator(i)) for i in range(count)]
+
+    def waiting_for(self) -> str:
+        """Say in one word what the current view waits for."""
+        state = self._state
+        if state.halted is not None:
+            return "halted"
+        if state.pending_final is not None:
+            return "blocks"
+        if state.own is None:
+            return "proposal"
+        if not state.armed:
+            return "memory"
+        votes = state.own.of(state.view)
+        if VoteKind.NULLIFY in votes:
+            return "nullification"
+        return "notarization" if VoteKind.NOTARIZE in votes else "proposal"
+
+    def wants_vote(self, vote: Vote) -> bool:
+        """Whether a vote whose signature is not verified yet could tell us anything."""
+        view = vote.view
+        if vote.kind is VoteKind.NULLIFY and view < self.view:
+            return True
+        if not self._is_in_window(view):
+            return view > self.view
+        if view >= self.view - 1 and self._watch.is_quiet(vote.validator):
+            return True
+        record = self._state.views.find(view)
+        if record is not None and record.votes is not None and record.votes.holds(vote):
+            return False
+        return not self._state.views.has(vote.kind, view, vote.block_hash)
+
+    def wants_certificate(self, certificate: Certificate) -> bool:
+        """Whether a certificate whose signatures are not verified yet could tell us anything."""
+        oldest = self.final_header.view - VIEWS_KEPT_BEHIND_FINAL
+        return certificate.view > oldest and not self._state.views.has(
+            certificate.kind, certificate.view, certificate.block_hash
+        )
+
+    def wants_proposal(self, proposal: Proposal) -> bool:
+        """Whether a proposal whose signatures are not verified yet could tell us anything."""
+        header = proposal.block.header
+        if header.view <= self.final_header.view:
+            return False
+        record = self._state.views.find(header.view)
+        held = None if record is None else record.proposal
+        return held is None or held.block.hash != header.hash
+
+    def _is_in_window(self, view: int) -> bool:
+        """Whether votes of this view are kept: every peer can fill a bounded memory only."""
+        if view > self.view + VIEWS_AHEAD_MAX:
+            return False
+        oldest = max(self.final_header.view - VIEWS_KEPT_BEHIND_FINAL, self.view - VOTE_VIEWS_KEPT)
+        return view > oldest or self._asking.is_expected(view)

@@ -1,0 +1,80 @@
+"""What the parts of the core share: everything known, and the effects of the current step.
+
+The parts (`core`, `asking`, `helping`, `judging`, `proposing`) read and change it; the shell never
+sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omninode.consensus.chain import Chain
+from omninode.consensus.effects import Effect, Halt, Send
+from omninode.consensus.executed import Divergence, Executed
+from omninode.consensus.leaders import LeaderSchedule
+from omninode.consensus.messages import Message
+from omninode.consensus.own_votes import OwnVotes
+from omninode.consensus.timing import Timing
+from omninode.consensus.types import Certificate, Header, ValidatorSet, VoteKind
+from omninode.consensus.views import Views
+
+
+@dataclass(slots=True)
+class State:
+    """The state of one core. `own` is `None` for an observer."""
+
+    genesis: Header
+    validators: ValidatorSet
+    me: int | None
+    timing: Timing
+    schedule: LeaderSchedule
+    views: Views
+    chain: Chain
+    executed: Executed
+    own: OwnVotes | None
+    final_certificate: Certificate | None
+    pending_final: Certificate | None = None
+    """The newest finalization whose blocks are not all held."""
+    view: int = 0
+    leader: int = 0
+    now_ms: int = 0
+    armed: bool = False
+    halted: Halt | None = None
+    changed: bool = False
+    """Something was learned that the core has not acted on yet."""
+    out: list[Effect] = field(default_factory=list)
+
+    def send(self, to: int | None, message: Message) -> None:
+        """Send a message to one validator, or to all others."""
+        self.out.append(Send(to, message))
+
+    def halt_on(self, divergence: Divergence | None) -> None:
+        """Stop for good if our state is not the network's (P5)."""
+        if divergence is not None:
+            self.halted = Halt(divergence.height, divergence.expected, divergence.ours)
+            self.out.append(self.halted)
+
+    def has_voted(self) -> bool:
+        """Whether we notarized or nullified in the current view."""
+        if self.own is None:
+            return False
+        votes = self.own.of(self.view)
+        return VoteKind.NOTARIZE in votes or VoteKind.NULLIFY in votes
+
+    def parent(self) -> Header | None:
+        """Return the block that a proposal of ours in this view would follow.
+
+        It is the newest held notarized block after which every view is nullified, else the final
+        one; `None` while a certificate or the block itself is missing.
+        """
+        final = self.chain.final
+        oldest = max(self.views.last_not_nullified(self.view), final.view)
+        for view in (self.views.highest_notarized, oldest):
+            if view == final.view:
+                return final
+            record = self.views.find(view) if view >= oldest else None
+            for block_hash in () if record is None else record.notarizations:
+                header = self.chain.header(block_hash)
+                if header is not None:
+                    return header
+        return None

@@ -200,7 +200,8 @@ class Admission:
                 for transaction in taken:
                     del self._journaling[transaction.hash]
         for outcome in outcomes:
-            if isinstance(outcome, bytes) and (event := self._journaling.get(outcome)):
+            event = self._journaling.get(outcome) if isinstance(outcome, bytes) else None
+            if event is not None:
                 await event.wait()
 
     # --- From peers ------------------------------------------------------------------------------

@@ -112,11 +112,18 @@ class Session:
         """Close the connection; the first reason counts."""
         if self._closing is None:
             self._closing = (code, reason)
+            self._end_streams()
             self._scope.cancel()
 
     def _close_slow(self) -> None:
-        self._endpoint.dispatcher.observer.slow_client_closed()
-        self.close(CLOSE_SLOW, "slow consumer: read faster or subscribe to less")
+        if self._closing is None:
+            self._endpoint.dispatcher.observer.slow_client_closed()
+            self.close(CLOSE_SLOW, "slow consumer: read faster or subscribe to less")
+
+    def _end_streams(self) -> None:
+        for subscription in list(self._streams):
+            self.close_stream(subscription)
+        self._outbox.close()
 
     async def run(self) -> None:
         """Serve until the client goes or the connection is closed."""
@@ -128,9 +135,7 @@ class Session:
                     await self._read(nursery)
                     nursery.cancel_scope.cancel()
         finally:
-            for subscription in list(self._streams):
-                self.close_stream(subscription)
-            self._outbox.close()
+            self._end_streams()
         if self._closing is not None:
             code, reason = self._closing
             with trio.move_on_after(LINGER_S):

@@ -24,7 +24,8 @@ import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.protocol.events import Body, Response
+from hypercorn.events import Closed
+from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
@@ -108,12 +109,14 @@ class HttpServer:
         self._config = _config(message_bytes_max)
         self._context = WorkerContext(None)
         self._clients: Counter[str] = Counter()
+        self._streams: set[trio.SocketStream] = set()
         self._stopping = trio.Event()
+        self._stopped = trio.Event()
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return self._clients.total()
+        return len(self._streams)
 
     async def run(
         self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED
@@ -130,9 +133,8 @@ class HttpServer:
                 f"can not listen on {self._host} port {self._port}: {error.strerror}",
                 hint="is another node running? choose another host or port in omninode.toml",
             ) from None
-        grace = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
-            connections = await nursery.start(self._hold_connections, grace)
+            connections = await nursery.start(self._hold_connections)
             task_status.started([listener.socket.getsockname()[:2] for listener in listeners])
             try:
                 await trio.serve_listeners(
@@ -141,16 +143,20 @@ class HttpServer:
             finally:
                 self._stopping.set()
                 await self._context.terminated.set()
-                grace.deadline = trio.current_time() + STOP_GRACE_S
 
-    async def _hold_connections(
-        self, grace: trio.CancelScope, *, task_status: trio.TaskStatus[trio.Nursery]
-    ) -> None:
+    async def _hold_connections(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         """Keep connections alive past the cancellation of the server, for the grace time (H7)."""
-        with grace:
+        with trio.CancelScope(shield=True):
             async with trio.open_nursery() as connections:
                 task_status.started(connections)
                 await self._stopping.wait()
+                with trio.move_on_after(STOP_GRACE_S):
+                    while self._streams:
+                        await self._stopped.wait()
+                connections.cancel_scope.cancel()
+                # hypercorn shields what it sends; a closed socket ends that too.
+                for stream in self._streams:
+                    stream.socket.close()
 
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         try:
@@ -158,17 +164,21 @@ class HttpServer:
         except OSError:
             peer = ("", 0)
         client = client_of(str(peer[0]))
-        full = self._clients.total() >= self._connections_max
+        full = len(self._streams) >= self._connections_max
         if full or self._clients[client] >= self._per_client_max:
             await _refuse_connection(stream)
             return
         self._clients[client] += 1
+        self._streams.add(stream)
         try:
             await self._run_connection(stream)
         finally:
             self._clients[client] -= 1
             if not self._clients[client]:
                 del self._clients[client]
+            self._streams.discard(stream)
+            if self._stopping.is_set() and not self._streams:
+                self._stopped.set()
             await trio.aclose_forcefully(stream)
 
     async def _run_connection(self, stream: trio.SocketStream) -> None:
@@ -271,16 +281,24 @@ class _Connection(TCPServer):
                     self.protocol_send,
                 )
                 self.protocol = cast("Any", protocol)
+
+                def end_soon() -> None:
+                    nursery.cancel_scope.deadline = trio.current_time() + LINGER_S
+
+                protocol.end_soon = end_soon
                 await self.idle_task.restart(group, self._idle_timeout)
                 await self._read_data()
                 await self.idle_task.stop()
-                nursery.cancel_scope.deadline = trio.current_time() + LINGER_S
+                end_soon()
         except OSError:
             pass
 
 
 class _Http1(H11Protocol):
     """HTTP/1.1 with our refusals (H6) and without upgrades other than plain WebSocket (H4)."""
+
+    end_soon: Callable[[], None]
+    _refused = False
 
     @override
     async def _check_protocol(self, event: h11.Request) -> None:
@@ -298,7 +316,9 @@ class _Http1(H11Protocol):
             )
         await super()._create_stream(request)
         if isinstance(self.stream, WSStream):
-            self.stream.buffer = _Buffer(self.config.websocket_max_message_size)
+            self.stream.buffer = _Buffer(
+                self.config.websocket_max_message_size, on_overflow=self.end_soon
+            )
 
     @override
     async def stream_send(self, event: StreamEvent) -> None:
@@ -309,8 +329,11 @@ class _Http1(H11Protocol):
                 Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
             )
             await super().stream_send(Body(stream_id=event.stream_id, data=body))
+            self._refused = True
             return
         await super().stream_send(event)
+        if self._refused and isinstance(event, EndBody):
+            await self.send(Closed())
 
     @override
     async def _send_error_response(self, status_code: int) -> None:
@@ -344,9 +367,10 @@ def _refusal_headers(body: bytes) -> list[tuple[bytes, bytes]]:
 class _Buffer(WebsocketBuffer):
     """Collects the frames of a message; throws an oversized one away while it arrives (H5)."""
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, *, on_overflow: Callable[[], None]) -> None:
         super().__init__(max_length)
         self._size = 0
+        self._on_overflow = on_overflow
 
     @override
     def extend(self, event: Message[Any]) -> None:
@@ -361,6 +385,7 @@ class _Buffer(WebsocketBuffer):
             return
         self.value = None
         if self._size > DRAIN_BYTES_MAX:
+            self._on_overflow()
             raise FrameTooLargeError
 
     @override

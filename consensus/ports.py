@@ -1,14 +1,16 @@
 """What consensus needs of the rest of the node; `node/runtime.py` supplies it.
 
-Consensus treats a transaction as bytes with an id that another part has checked; what it means is the ledger's affair.
+Consensus treats a transaction as bytes with an id that another part has checked; what it means is
+the ledger's affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from omninode.consensus.types import Block, Certificate
+from omninode.consensus.records import WalRecord
+from omninode.consensus.types import Block, Certificate, Vote
 
 Clock = Callable[[], int]
 """Returns the wall clock in milliseconds since the epoch."""
@@ -39,7 +41,7 @@ class Pool(Protocol):
         """Return when all of these are held (the caller sets the deadline)."""
         ...
 
-    async def check(self, raws: Sequence[bytes]) -> list[Body]:
+    async def check(self, raws: Sequence[bytes]) -> Sequence[Body]:
         """Decode and verify transactions of a block, without keeping them.
 
         Raises:
@@ -52,7 +54,7 @@ class Pool(Protocol):
         ...
 
     def oldest_ms(self, excluded: Collection[bytes]) -> int | None:
-        """When the oldest includable transaction outside `excluded` arrived; `None` if there is none."""
+        """When the oldest includable transaction outside `excluded` arrived, if there is one."""
         ...
 
     def stale(self, excluded: Collection[bytes], *, before_ms: int, bytes_max: int) -> list[bytes]:
@@ -71,8 +73,13 @@ class Pool(Protocol):
 class Ledger(Protocol):
     """Executes finalized blocks in height order and keeps them."""
 
-    def execute(self, block: Block, bodies: Sequence[Body], certificate: Certificate | None) -> bytes:
-        """Execute the next block; returns the app hash. `certificate` finalizes it or a later block of its run."""
+    def execute(
+        self, block: Block, bodies: Sequence[Body], certificate: Certificate | None
+    ) -> bytes:
+        """Execute the next block; returns the app hash.
+
+        `certificate` finalizes the block, or a later one of its run.
+        """
         ...
 
     async def store(self) -> None:
@@ -126,11 +133,11 @@ class Peers(Protocol):
 class VoteLog(Protocol):
     """Durable memory of what this validator signed: WAL and signer guard together."""
 
-    def append(self, record: object) -> None:
+    def append(self, record: WalRecord) -> None:
         """Buffer a WAL record."""
         ...
 
-    def guard(self, vote: object) -> None:
+    def guard(self, vote: Vote) -> None:
         """Check a vote against the signer guard and buffer it there.
 
         Raises:
@@ -141,6 +148,3 @@ class VoteLog(Protocol):
     def sync(self) -> None:
         """Make everything buffered durable; called in a worker thread while others append."""
         ...
-
-
-HaltHandler = Callable[[int, bytes, bytes], Awaitable[None]]

@@ -3,11 +3,13 @@
 Rules
     V1. A vote is signed over `vote_digest` by the vote key of the validator it names.
     V2. A certificate's signers ascend, each is a member, and together they are a quorum (T4).
-    V3. A proposal's vote notarizes its own block in its own view and is signed by the block's proposer; the parent's
-        certificate notarizes or finalizes the block's parent.
+    V3. A proposal's vote notarizes its own block in its own view and is signed by the block's
+        proposer; the parent's certificate notarizes or finalizes the block's parent.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from omninode.consensus.types import (
     Certificate,
@@ -29,7 +31,8 @@ def check_vote(vote: Vote, validators: ValidatorSet, genesis_hash: bytes) -> Non
     """Check one vote (V1).
 
     Raises:
-        PeerFault: Unknown validator, wrong epoch, a nullification that names a block, or a wrong signature.
+        PeerFault: Unknown validator, wrong epoch, a nullification that names a block, or a wrong
+        signature.
     """
     if vote.epoch != validators.epoch or vote.validator >= len(validators.validators):
         raise PeerFault("unknown_validator", f"validator {vote.validator} of epoch {vote.epoch}")
@@ -52,7 +55,7 @@ def check_certificate(
     signers = certificate.signers
     if certificate.epoch != validators.epoch or len(signers) != len(certificate.signatures):
         raise PeerFault("bad_certificate", "wrong epoch or number of signatures")
-    if any(a >= b for a, b in zip(signers, signers[1:], strict=False)) or (
+    if any(a >= b for a, b in pairwise(signers)) or (
         signers and signers[-1] >= len(validators.validators)
     ):
         raise PeerFault("bad_certificate", "signers are unknown or out of order")

@@ -58,6 +58,11 @@ class VoteLog:
         """How much of a crash's unfinished last write was cut off when the log was opened."""
         return self._wal.torn_bytes
 
+    @property
+    def floor_view(self) -> int:
+        """The lowest view that the guard lets us vote in; 0 without a guard."""
+        return 0 if self._guard is None else self._guard.floor[1]
+
     def append(self, record: WalRecord) -> None:
         """Buffer a record of the log.
 

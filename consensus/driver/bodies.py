@@ -1,10 +1,12 @@
-"""The transactions behind blocks that are not yet executed: held, checked, fetched when missing, served to peers.
+"""The transactions behind blocks that are not yet executed: held, checked, fetched, served.
 
 Rules
-    B1. A block names transactions by id; their bytes usually arrived before it and are taken from the pool.
-    B2. What is missing is waited for briefly (the data stream may be a moment behind) and then asked for, first from
-        the block's proposer, then from everybody.
-    B3. Only bytes, signatures and sizes make a body invalid, so every honest node judges alike (PROTOCOL.md P2).
+    B1. A block names transactions by id; their bytes usually arrived before it and are taken from
+        the pool.
+    B2. What is missing is waited for briefly (the data stream may be a moment behind) and then
+        asked for, first from the block's proposer, then from everybody.
+    B3. Only bytes, signatures and sizes make a body invalid, so every honest node judges alike
+        (PROTOCOL.md P2).
     B4. A block's bodies are kept until it is executed, whatever the pool does.
 """
 
@@ -93,7 +95,7 @@ class Bodies:
         return bodies
 
     def ids_of(self, ancestors: Iterable[bytes]) -> set[bytes]:
-        """Return the transaction ids in these blocks; what is not held any more is executed and not in the pool."""
+        """Return the transaction ids in these blocks; one that is not held is executed."""
         ids: set[bytes] = set()
         for block_hash in ancestors:
             block = self._blocks.get(block_hash)
@@ -102,7 +104,7 @@ class Bodies:
         return ids
 
     def hold(self, block: Block, bodies: Sequence[Body]) -> None:
-        """Keep a block with its bodies (B4); the oldest are dropped beyond a bound that honest peers never reach."""
+        """Keep a block with its bodies (B4); beyond a bound the oldest are dropped."""
         self._held[block.hash] = tuple(bodies)
         self._blocks[block.hash] = block
         while len(self._held) > BODIES_HELD_MAX:
@@ -129,7 +131,7 @@ class Bodies:
             self.finalized(block.hash)
 
     def check(self, block: Block, source: int) -> None:
-        """Answer `BodyReady` or `BodyInvalid` for a proposed block, now or after fetching (B1–B3)."""
+        """Answer `BodyReady` or `BodyInvalid` for a block, now or after fetching (B1–B3)."""
         ids = block.transaction_ids
         if block.hash in self._held:
             self._service.feed(into.BodyReady(block.hash))
@@ -161,7 +163,7 @@ class Bodies:
         self._service.feed(into.BodyReady(block.hash))
 
     def _start(self, block_hash: bytes, task: Callable[[], Awaitable[None]]) -> None:
-        """Run one fetch per block at a time; over the bound the newest is refused, the core asks again."""
+        """Run one fetch per block at a time; over the bound the core has to ask again."""
         if self._nursery is None or block_hash in self._fetching:
             return
         if len(self._fetching) < FETCHES_MAX:

@@ -8,7 +8,7 @@ Rules
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
@@ -24,6 +24,10 @@ from omninode.errors import Malformed, PeerFault
 
 if TYPE_CHECKING:
     from omninode.consensus.driver.service import ConsensusService, Ports
+
+
+_MESSAGE: Any = msg.Message
+"""A union is no `type` for the type checker, but is one for the decoder."""
 
 
 class Inbox:
@@ -49,7 +53,7 @@ class Inbox:
         if sender is None:
             raise PeerFault("not_a_validator", "only validators speak on the vote plane")
         try:
-            message = decode(frame, msg.Message, size_max=VOTE_FRAME_BYTES_MAX)  # type: ignore[arg-type]
+            message: msg.Message = decode(frame, _MESSAGE, size_max=VOTE_FRAME_BYTES_MAX)
         except Malformed as error:
             raise PeerFault("malformed", str(error)) from None
         await self._dispatch(peer, sender, message)

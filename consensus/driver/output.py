@@ -2,7 +2,8 @@
 
 Rules
     Q1. What the core wants sent or finalized leaves in the order in which the core said it.
-    Q2. Nothing leaves before every record that the core wrote earlier in the same or a former step is durable.
+    Q2. Nothing leaves before every record that the core wrote earlier in the same or a former step
+        is durable.
     Q3. Records that arrive while a sync runs share the next one (group commit).
 """
 
@@ -23,8 +24,9 @@ Output = Send | Finalize
 class OutputQueue:
     """Holds outputs back until the log is durable.
 
-    Unbounded by itself, bounded by its only producer: the core emits a bounded number of effects a step and the
-    service reads no further input than its peers' bounded streams deliver between two syncs.
+    Unbounded by itself, bounded by its only producer: the core emits a bounded number of effects a
+    step and the service reads no further input than its peers' bounded streams deliver between two
+    syncs.
     """
 
     def __init__(self, log: VoteLog, emit: Callable[[Output], None]) -> None:

@@ -1,10 +1,10 @@
-"""When to propose and when to lose patience: the on-demand rules of PROTOCOL.md P3, on the clock and the pool.
+"""When to propose and when to lose patience: the on-demand rules of PROTOCOL.md P3.
 
 Rules
-    D1. A leader with anything to include answers `BuildBlock` at `not_before_ms`, else with an empty block at
-        `empty_at_ms`.
-    D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer; the core is told
-        whenever that changes.
+    D1. A leader with anything to include answers `BuildBlock` at `not_before_ms`, else with an
+        empty block at `empty_at_ms`.
+    D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer;
+        the core is told whenever that changes.
     D3. A validator with something pending hands it to the view's leader over the vote plane.
 """
 
@@ -21,15 +21,13 @@ from omninode.consensus.messages import PendingMessage
 from omninode.encoding import encode
 
 if TYPE_CHECKING:
-    from omninode.consensus.driver.service import BodyLimits, ConsensusService, Ports
+    from omninode.consensus.driver.service import ConsensusService, Ports
 
 
 class Proposer:
     """Watches the pool and the clock for the core."""
 
-    def __init__(
-        self, service: ConsensusService, ports: Ports, limits: BodyLimits, *, delta_ms: int
-    ) -> None:
+    def __init__(self, service: ConsensusService, ports: Ports, *, delta_ms: int) -> None:
         self._service = service
         self._pool = ports.pool
         self._peers = ports.peers
@@ -100,7 +98,8 @@ class Proposer:
             excluded = self._service.bodies.ids_of(self._ancestors)
             oldest_ms = self._pool.oldest_ms(excluded)
             if oldest_ms is None or self._pending:
-                # Arrivals are looked at when they are Δ old, so a tick of Δ finds each within 2Δ of its arrival.
+                # Arrivals are looked at when they are Δ old, so a tick of Δ finds each within 2Δ of
+                # its arrival.
                 with trio.move_on_after(self._delta_ms / 1000):
                     await self._view_changed.wait()
                 continue

@@ -1,9 +1,11 @@
 """Runs the consensus core on trio: verified messages in, effects out, in order.
 
-One synchronous `feed` steps the core and carries out its effects; everything that waits (disk, peers, clocks) is a
-task of its own that feeds the core when it is done. So the core sees one input after the other, always.
+One synchronous `feed` steps the core and carries out its effects; everything that waits (disk,
+peers, clocks) is a task of its own that feeds the core when it is done. So the core sees one input
+after the other, always.
 
-What it does not do: decide anything about votes (the core), execute (the ledger), or open connections (the peers).
+What it does not do: decide anything about votes (the core), execute (the ledger), or open
+connections (the peers).
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from omninode.consensus import inputs as into
 from omninode.consensus.core import Core
 from omninode.consensus.driver.bodies import Bodies
 from omninode.consensus.driver.inbox import Inbox
+from omninode.consensus.driver.limits import EVIDENCE_KEPT_MAX
 from omninode.consensus.driver.output import Output, OutputQueue
 from omninode.consensus.driver.proposer import Proposer
 from omninode.consensus.driver.sync import BlockSync
 from omninode.consensus.driver.timers import Timers
-from omninode.consensus.driver.limits import EVIDENCE_KEPT_MAX
 from omninode.consensus.ports import Clock, Ledger, Peers, Pool, VoteLog
 from omninode.consensus.records import WalBlock, WalCertificate, WalVote
 from omninode.consensus.types import Block, ValidatorSet, Vote
@@ -55,7 +57,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Why this node stopped taking part: its state differs from a finalized header's (PROTOCOL.md P5)."""
+    """Why this node stopped: its state differs from a finalized header's (PROTOCOL.md P5)."""
 
     height: int
     expected: bytes
@@ -100,13 +102,19 @@ class ConsensusService:
         self._timers = Timers(lambda timer: self.feed(into.TimerFired(timer)))
         self._output = OutputQueue(ports.vote_log, self._emit)
         self.bodies = Bodies(self, ports, limits)
-        self._proposer = Proposer(self, ports, limits, delta_ms=delta_ms)
+        self._proposer = Proposer(self, ports, delta_ms=delta_ms)
         self.sync = BlockSync(self, ports, genesis_hash)
         self.inbox = Inbox(self, ports, genesis_hash)
 
     def peer_of(self, validator: int) -> str:
         """Return the peer id of a validator by index."""
         return self.validators.validators[validator].peer_id
+
+    def peer_connected(self, peer: str) -> None:
+        """A peer is (again) there: what it has and we lack is asked for."""
+        for index, validator in enumerate(self.validators.validators):
+            if validator.peer_id == peer:
+                self.sync.request(index)
 
     def feed(self, event: into.Input) -> None:
         """Step the core with one input and carry out its effects."""
@@ -123,7 +131,9 @@ class ConsensusService:
             self._stepping = False
         self._output.flush()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
         """Run until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._output.run)
@@ -193,7 +203,7 @@ class ConsensusService:
         self._on_halt(halted)
 
     async def _execute_finalized(self) -> NoReturn:
-        """Execute final blocks in height order; waiting here is what makes `executed_height` lag (MAX_LAG)."""
+        """Execute final blocks in height order; waiting here is what makes execution lag (P3)."""
         ledger = self._ports.ledger
         while True:
             await self._finalized_wake.wait()

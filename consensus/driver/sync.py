@@ -1,9 +1,11 @@
 """Block sync: finalized blocks by height, a run at a time, one certificate check a run.
 
 Rules
-    Y1. A run starts right after our newest final block, links by parent hashes, and ends at a block that the run's
-        certificate finalizes; one check of that certificate covers the whole run (consensus.md §1.6).
-    Y2. Peers are asked one after the other; one that has nothing newer or sends rubbish is passed over.
+    Y1. A run starts right after our newest final block, links by parent hashes, and ends at a block
+        that the run's certificate finalizes; one check of that certificate covers the whole run
+        (consensus.md §1.6).
+    Y2. Peers are asked one after the other; one that has nothing newer or sends rubbish is passed
+        over.
     Y3. Runs are asked for until nobody has more; then the live protocol takes over.
 """
 
@@ -76,7 +78,7 @@ class BlockSync:
         self._wanted.set()
 
     async def run(self) -> NoReturn:
-        """Sync whenever asked to, and at a steady pace while nobody sends us votes (an observer)."""
+        """Sync whenever asked to; an observer, to whom nobody sends votes, at a steady pace."""
         while True:
             with trio.move_on_after(OBSERVER_POLL_MS / 1000 if self._is_observer else float("inf")):
                 await self._wanted.wait()
@@ -107,8 +109,10 @@ class BlockSync:
         return False
 
     async def _settled(self) -> None:
-        """Wait until what is final is executed, so that the next run starts where the ledger ends."""
-        while self._ports.ledger.height < self._service.core.final_height and not self._service.halted:
+        """Wait until what is final is executed, so that the next run starts at the ledger's end."""
+        while (
+            self._ports.ledger.height < self._service.core.final_height and not self._service.halted
+        ):
             await self._service.executed.wait()
 
     def _peers_in_order(self) -> list[str]:
@@ -128,9 +132,7 @@ class BlockSync:
         if not reply.blocks or reply.certificate is None:
             return False
         self._check_run(reply, start)
-        bodies = []
-        for stored in reply.blocks:
-            bodies.append(await self._ports.pool.check(stored.transactions))
+        bodies = [await self._ports.pool.check(stored.transactions) for stored in reply.blocks]
         if self._service.core.final_height + 1 != start:
             return True
         for stored, checked in zip(reply.blocks, bodies, strict=True):

@@ -14,7 +14,8 @@ from omninode.consensus.messages import TimerId
 class Timers:
     """A heap of deadlines on trio's clock, so that tests run on a virtual one.
 
-    Bounded by nature: the core has a handful of timer kinds and a replaced or passed timer is dropped.
+    Bounded by nature: the core has a handful of timer kinds and a replaced or passed timer is
+    dropped.
     """
 
     def __init__(self, fire: Callable[[TimerId], None]) -> None:

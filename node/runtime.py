@@ -1,0 +1,295 @@
+"""The root: constructs the node's parts and runs them in one nursery tree.
+
+```
+database ─ exchange ─ execution          outermost: what is on disk outlives everything above it
+  └─ network                             peers
+       └─ admission, consensus           the protocol
+            └─ rpc, metrics              the outside, first to stop
+```
+
+Parts start from the outside in and stop from the inside out. A part that returns or raises ends the
+node: the error says who is to blame (`errors.py`), and whatever was executed is on disk before the
+process ends.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, NoReturn
+
+import structlog
+import trio
+
+from omninode.consensus.core import Core
+from omninode.consensus.driver.bodies import BLOCK_PROTOCOL, TRANSACTIONS_PROTOCOL
+from omninode.consensus.driver.limits import REPLY_BYTES_MAX, SYNC_REPLY_BYTES_MAX
+from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
+from omninode.consensus.driver.sync import BLOCKS_PROTOCOL
+from omninode.consensus.records import WalBlock, WalRecord
+from omninode.consensus.timing import Timing
+from omninode.consensus.vote_log import VoteLog, measure_sync_ms
+from omninode.dex.eip712 import Domain
+from omninode.dex.genesis import Genesis, parse_genesis
+from omninode.dex.transaction import Transaction
+from omninode.errors import BrokenInvariant, Malformed
+from omninode.node.admission import Admission
+from omninode.node.admission_ports import AdmissionPorts
+from omninode.node.admission_state import ExchangeAdmission
+from omninode.node.chain_state import ChainState
+from omninode.node.clock import wall_clock_ms
+from omninode.node.config import NodeConfig
+from omninode.node.execution import Execution
+from omninode.node.home import Home
+from omninode.node.keys.node_keys import NodeKeys
+from omninode.node.limits import POOL_BYTES_MAX, POOL_PER_SIGNER_MAX, POOL_TRANSACTIONS_MAX
+from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
+from omninode.node.net.service import Network
+from omninode.node.net.settings import NetworkSettings, Plane
+from omninode.node.peer_port import ValidatorPeers
+from omninode.node.transaction_frames import decode_frame
+from omninode.storage.pruning import Pruner
+from omninode.storage.records import CommittedBlock
+
+log = structlog.get_logger("node")
+
+SYNC_WARNING_MS: Final = 20.0
+"""A disk that needs longer for one small sync makes every vote late; the operator is told."""
+
+STOP_DEADLINE_S: Final = 10.0
+PRUNE_INTERVAL_S: Final = 5.0
+TRANSACTIONS_TOPIC: Final = "transactions/1"
+"""Where nodes outside the validator mesh hand in what their users sent."""
+
+
+class Node:
+    """All parts of one node, constructed but not running. Made by `open_node`."""
+
+    def __init__(
+        self, config: NodeConfig, home: Home, keys: NodeKeys, genesis: Genesis, state: ChainState
+    ) -> None:
+        self.config = config
+        self.genesis = genesis
+        self.state = state
+        self.validators = genesis.validator_set
+        address = None if keys.validator is None else keys.validator.address
+        self.index = None if address is None else self.validators.index_of(address)
+        self.vote_log, self._records = VoteLog.open(
+            home.write_ahead_log, None if self.index is None else home.signer_guard
+        )
+        self.network = Network(
+            _network_settings(config, genesis),
+            keys.identity,
+            log=structlog.get_logger("p2p"),
+        )
+        self.execution = Execution(
+            state.exchange, state.chain, on_executed=self._on_executed, on_stored=self._on_stored
+        )
+        self.admission = self._build_admission()
+        self.core = self._build_core(keys)
+        self.consensus = self._build_consensus()
+        self._wire_network()
+
+    def _build_admission(self) -> Admission:
+        consensus = self.genesis.consensus
+        return Admission(
+            Mempool(
+                PoolLimits(POOL_TRANSACTIONS_MAX, POOL_BYTES_MAX, POOL_PER_SIGNER_MAX),
+                nonce_window_ms=consensus.nonce_window_ms,
+            ),
+            AdmissionPorts(
+                state=ExchangeAdmission(self.state.exchange),
+                journal=self.state.journal,
+                is_final=lambda i: self.state.chain.transaction(i) is not None,
+                broadcast=self._broadcast_transactions,
+                now_ms=wall_clock_ms,
+            ),
+            rules=self.genesis,
+            domain=Domain(self.genesis.settlement_chain_id, self.genesis.hash),
+            limits=BlockLimits(
+                consensus.block_bytes_max,
+                consensus.block_transactions_max,
+                self.genesis.limits.max_transactions_per_account_per_block,
+            ),
+            nonce_window_ms=consensus.nonce_window_ms,
+        )
+
+    def _build_core(self, keys: NodeKeys) -> Core:
+        settings = self.config.consensus
+        votes = self.index is not None and keys.validator is not None
+        return Core(
+            genesis=self.state.genesis,
+            validators=self.validators,
+            me=self.index,
+            signer=keys.validator.sign if votes and keys.validator is not None else None,
+            timing=Timing(
+                settings.delta_ms,
+                settings.min_block_interval_ms,
+                settings.idle_block_interval_ms,
+            ),
+            finalized=self.state.finalized_tip(),
+            vote_floor_view=self.vote_log.floor_view if votes else 0,
+        )
+
+    def _build_consensus(self) -> ConsensusService:
+        peer_ids = frozenset(v.peer_id for v in self.validators.validators)
+        return ConsensusService(
+            self.core,
+            validators=self.validators,
+            genesis_hash=self.genesis.hash,
+            ports=Ports(
+                pool=self.admission,
+                ledger=self.execution,
+                peers=ValidatorPeers(self.network, validators=peer_ids),
+                vote_log=self.vote_log,
+                clock=wall_clock_ms,
+            ),
+            limits=BodyLimits(
+                self.genesis.consensus.block_bytes_max,
+                self.genesis.consensus.block_transactions_max,
+            ),
+            delta_ms=self.config.consensus.delta_ms,
+            on_halt=self._on_halt,
+        )
+
+    def _wire_network(self) -> None:
+        network, bodies, sync = self.network, self.consensus.bodies, self.consensus.sync
+        network.on_frame(Plane.VOTE, self.consensus.inbox.receive)
+        network.on_frame(Plane.DATA, self._receive_transactions)
+        network.on_connect(self.consensus.peer_connected)
+        for protocol, handler, request_max, response_max in (
+            (BLOCK_PROTOCOL, bodies.serve_block, 64, REPLY_BYTES_MAX),
+            (TRANSACTIONS_PROTOCOL, bodies.serve_transactions, 1 << 20, REPLY_BYTES_MAX),
+            (BLOCKS_PROTOCOL, sync.serve, 64, SYNC_REPLY_BYTES_MAX),
+        ):
+            network.on_request(
+                protocol, handler, max_request_bytes=request_max, max_response_bytes=response_max
+            )
+        network.subscribe(TRANSACTIONS_TOPIC, self._receive_transactions)
+
+    async def _receive_transactions(self, peer: str, frame: bytes) -> None:
+        await self.admission.receive(peer, decode_frame(frame))
+
+    def _broadcast_transactions(self, frame: bytes) -> object:
+        """Hand transactions on: validators over their direct streams, everybody else by gossip."""
+        if self.index is not None:
+            return self.network.broadcast(Plane.DATA, frame)
+        return self.network.publish(TRANSACTIONS_TOPIC, frame)
+
+    def _on_executed(self, committed: CommittedBlock, bodies: Sequence[Transaction]) -> None:
+        self.admission.executed(
+            bodies, committed.outcome.results, chain_time_ms=committed.block.header.time_ms
+        )
+
+    def _on_stored(self, committed: CommittedBlock) -> None:
+        """A block is durable: what rests on it may be told (L2 of `execution`)."""
+
+    def _on_halt(self, halted: Halted) -> None:
+        log.error(
+            "halted",
+            height=halted.height,
+            expected=halted.expected.hex(),
+            ours=halted.ours.hex(),
+            hint="this node's state differs from the network's: `omninode reset`, then start",
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled; then store what was executed."""
+        await self._replay()
+        gc.collect()
+        gc.freeze()
+        try:
+            async with trio.open_nursery() as outer:
+                await outer.start(self.execution.run)
+                outer.start_soon(self._prune)
+                await outer.start(self.network.run)
+                await outer.start(self.admission.run)
+                await self.admission.restore(self.state.journal.load())
+                await outer.start(self.consensus.run)
+                log.info("node_running", height=self.execution.height, validator=self.index)
+                task_status.started()
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(STOP_DEADLINE_S):
+                await self.execution.finish()
+
+    async def _replay(self) -> None:
+        """Give the core and the body store back what the write-ahead log holds (P7)."""
+        if self.vote_log.torn_bytes:
+            log.warning("write_ahead_log_tail_torn", bytes=self.vote_log.torn_bytes)
+        records: list[WalRecord] = self._records
+        self._records = []
+        final_height = self.core.final_height
+        for record in records:
+            if isinstance(record, WalBlock):
+                if record.block.header.height <= final_height:
+                    continue
+                try:
+                    bodies = await self.admission.check(record.transactions)
+                except Malformed as error:
+                    raise BrokenInvariant(f"the log holds an invalid block: {error}") from error
+                self.consensus.bodies.hold(record.block, bodies)
+            self.core.replay(record)
+
+    async def _prune(self) -> NoReturn:
+        """Drop old blocks and log segments, a bounded piece at a time."""
+        pruner = Pruner(self.state.database, self.state.chain)
+        while True:
+            await trio.sleep(PRUNE_INTERVAL_S)
+            head = self.state.chain.head()
+            if head is None:
+                continue
+            retain_ms = self.config.storage.retain_blocks_ms
+            if retain_ms:
+                await pruner.step(before_ms=wall_clock_ms() - retain_ms)
+            prune_log = partial(
+                self.vote_log.prune,
+                final_epoch=self.validators.epoch,
+                final_view=self.core.final_header.view,
+                committed_height=head.height,
+            )
+            await trio.to_thread.run_sync(prune_log)
+
+    def close(self) -> None:
+        """Close the log and the database."""
+        self.vote_log.close()
+        self.state.database.close()
+
+
+def _network_settings(config: NodeConfig, genesis: Genesis) -> NetworkSettings:
+    return NetworkSettings(
+        listen=tuple(config.p2p.listen),
+        network_tag=genesis.hash.hex(),
+        moniker=config.node.moniker,
+        persistent_peers=tuple(config.p2p.peers),
+        validator_peers=frozenset(v.peer_id for v in genesis.validator_set.validators),
+        connections_max=config.p2p.connections_max,
+        connections_per_ip_max=config.p2p.connections_per_ip_max,
+    )
+
+
+async def run_node(config: NodeConfig, home: Home, keys: NodeKeys) -> None:
+    """Run a node until cancelled.
+
+    Args:
+        config: The resolved configuration.
+        home: Where its files are; locked by the caller.
+        keys: Its unlocked keys.
+
+    Raises:
+        ConfigError: A file or setting does not fit.
+        StorageFault: The disk failed or is full.
+        BrokenInvariant: A defect of ours.
+    """
+    genesis = parse_genesis(home.genesis.read_bytes(), source=str(home.genesis))
+    state = await ChainState.open(home, genesis)
+    sync_ms = await trio.to_thread.run_sync(measure_sync_ms, home.data)
+    if sync_ms > SYNC_WARNING_MS:
+        log.warning(
+            "slow_disk", sync_ms=round(sync_ms, 1), hint="every vote waits for two of these"
+        )
+    node = Node(config, home, keys, genesis, state)
+    try:
+        await node.run()
+    finally:
+        node.close()

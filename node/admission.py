@@ -10,10 +10,10 @@ Rules
     A4. Whether a body is valid depends on its bytes and signature only (P2), never on the pool.
     A5. Peers get what a few milliseconds brought in one frame. A frame that gets lost is made good
         by handing what stays pending to the leader (P3).
-    A6. The outbox and the list of void transactions are emptied every few milliseconds and hold at
-        most what passed the pool's bounds meanwhile.
+    A6. The lists for journal and peers are emptied every few milliseconds and hold at most what
+        passed the pool's bounds meanwhile.
 
-`run` must be running; `Admission` implements `consensus.ports.Pool`.
+`Admission` implements `consensus.ports.Pool`. Nothing is acknowledged while `run` does not run.
 """
 
 from __future__ import annotations
@@ -88,11 +88,14 @@ class Admission:
         self._checks = StateChecks(ports, nonce_window_ms=nonce_window_ms)
         self._signatures = SignatureChecks(domain)
         self._newest_ms = 0
-        self._journaling: dict[bytes, trio.Event] = {}
+        self._unkept: list[tuple[bytes, JournalEntry]] = []
+        self._keeping: dict[bytes, trio.Event] = {}
+        self._durable = trio.Event()
         self._recently_final: dict[bytes, None] = {}
         self._outbox: list[bytes] = []
         self._void: list[bytes] = []
         self._arrivals = trio.lowlevel.ParkingLot()
+        self._unkept_filled = trio.Event()
         self._outbox_filled = trio.Event()
         self._void_found = trio.Event()
 
@@ -105,7 +108,6 @@ class Admission:
             UserError: `malformed`, `bad_signature`, `nonce_used`, `nonce_out_of_window`,
                 `insufficient_balance`, `not_authorised`, `mempool_full`, or a word of
                 `check_stateless`.
-            StorageFault: It could not be made durable.
         """
         (outcome,) = await self.submit_many([raw])
         if isinstance(outcome, UserError):
@@ -120,7 +122,6 @@ class Admission:
 
         Raises:
             UserError: `too_many`; nothing was taken.
-            StorageFault: They could not be made durable.
         """
         if len(raws) > SUBMIT_TRANSACTIONS_MAX:
             raise UserError("too_many", f"{len(raws)} at once, at most {SUBMIT_TRANSACTIONS_MAX}")
@@ -177,7 +178,7 @@ class Admission:
             self.counts[error.reason] += 1
             return error
         # A peer may have brought it before: then it is here, but not yet durable.
-        if item.hash not in self._ports.journal:
+        if item.hash not in self._keeping and item.hash not in self._ports.journal:
             taken[item.hash] = item
         return item.hash
 
@@ -187,20 +188,13 @@ class Admission:
         """Return when all that is about to be acknowledged is durable (A2)."""
         if taken:
             self.counts["accepted"] += len(taken)
-            durable = trio.Event()
-            self._journaling.update((transaction.hash, durable) for transaction in taken)
             self._send(taken)
-            entries = [(t.hash, JournalEntry(self._newest_ms, t.raw)) for t in taken]
-            try:
-                # A caller that goes away must not leave a promise to another half kept.
-                with trio.CancelScope(shield=True):
-                    await self._ports.journal.add(entries)
-                durable.set()
-            finally:
-                for transaction in taken:
-                    del self._journaling[transaction.hash]
+            durable = self._durable
+            self._unkept += [(t.hash, JournalEntry(self._newest_ms, t.raw)) for t in taken]
+            self._keeping.update((transaction.hash, durable) for transaction in taken)
+            self._unkept_filled.set()
         for outcome in outcomes:
-            event = self._journaling.get(outcome) if isinstance(outcome, bytes) else None
+            event = self._keeping.get(outcome) if isinstance(outcome, bytes) else None
             if event is not None:
                 await event.wait()
 
@@ -224,7 +218,7 @@ class Admission:
             raise PeerFault(
                 "too_many", f"{len(raws)} transactions", penalty=PENALTY_BAD_TRANSACTION
             )
-        unknown = [raw for raw in raws if self._held(raw) is None]
+        unknown = [raw for raw in raws if not self._is_known(raw)]
         try:
             transactions = [decode_transaction(raw) for raw in unknown]
             for transaction in transactions:
@@ -270,6 +264,13 @@ class Admission:
             if refusal is not None:
                 raise Malformed(str(refusal))
         return transactions
+
+    def _is_known(self, raw: bytes) -> bool:
+        """Whether a peer's bytes are pending or were executed lately: it may lag behind."""
+        if len(raw) > TRANSACTION_BYTES_MAX:
+            return False
+        transaction_hash = keccak256(raw)
+        return transaction_hash in self._pool or transaction_hash in self._recently_final
 
     def _held(self, raw: bytes) -> Transaction | None:
         return self._pool.get(keccak256(raw)) if len(raw) <= TRANSACTION_BYTES_MAX else None
@@ -381,12 +382,31 @@ class Admission:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Send what users brought to the peers and keep the journal clean, until cancelled."""
+        """Make durable and send what users bring, and clean the journal, until cancelled.
+
+        Raises:
+            StorageFault: The disk failed or is full; nothing is acknowledged any more.
+        """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep)
             nursery.start_soon(self._broadcast)
             nursery.start_soon(self._clean_journal)
             task_status.started()
         raise AssertionError("a daemon task returned")
+
+    async def _keep(self) -> NoReturn:
+        """Write what arrived during one write with the next one: a hop and a sync for many."""
+        while True:
+            await self._unkept_filled.wait()
+            entries, self._unkept = self._unkept, []
+            durable, self._durable = self._durable, trio.Event()
+            self._unkept_filled = trio.Event()
+            # What has left the pool meanwhile is final or void, and needs no promise any more.
+            needed = [entry for entry in entries if entry[0] in self._pool]
+            await self._ports.journal.add(needed)
+            durable.set()
+            for transaction_hash, _ in entries:
+                del self._keeping[transaction_hash]
 
     async def _broadcast(self) -> NoReturn:
         while True:

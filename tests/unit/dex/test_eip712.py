@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omninode.crypto import SigningKey, keccak256, recover_address
+from omninode.dex.action_json import action_from_json, action_to_json
 from omninode.dex.actions import (
     Action,
     ApproveAgent,
@@ -25,8 +26,10 @@ from omninode.dex.actions import (
     Transfer,
 )
 from omninode.dex.eip712 import Domain, typed_data, wallet_digest
+from omninode.dex.transaction import decode_transaction, sign_agent
 from omninode.encoding import decode, encode
 
+KEY = SigningKey(b"\x05" * 32)
 VECTORS = Path(__file__).parents[2] / "vectors"
 
 addresses = st.binary(min_size=20, max_size=20)
@@ -125,6 +128,17 @@ def test_digest_is_that_of_eth_account(
     assert library_digest(document) == wallet_digest(
         action, account=account, nonce=nonce, domain=domain
     )
+
+
+@settings(max_examples=200)
+@given(action=actions, account=addresses, nonce=timestamps)
+def test_json_form_and_wire_form_say_the_same(action: Action, account: bytes, nonce: int) -> None:
+    document = json.loads(json.dumps(action_to_json(account, nonce, action)))
+    assert action_from_json(document) == (account, nonce, action)
+    sent = sign_agent(KEY, action, account=account, nonce=nonce, domain=Domain(1, bytes(32)))
+    received = decode_transaction(sent.raw)
+    assert received == sent
+    assert (received.account, received.nonce, received.action) == (account, nonce, action)
 
 
 @settings(max_examples=300)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +105,6 @@ class Node:
     def on_disk(self) -> set[bytes]:
         return {transaction_hash for transaction_hash, _ in Journal(self.database).load()}
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.admission.run)
-            yield
-            nursery.cancel_scope.cancel()
-
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
@@ -121,8 +113,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def node(database: Database) -> Node:
-    return Node(database)
+async def node(database: Database, nursery: trio.Nursery) -> Node:
+    opened = Node(database)
+    await nursery.start(opened.admission.run)
+    return opened
 
 
 def signed(action: Action = ORDER, *, nonce: int = NOW, key: SigningKey = ALICE) -> Transaction:
@@ -147,14 +141,13 @@ async def refusal(node: Node, raw: bytes) -> str:
 
 async def test_an_acknowledged_transaction_is_durable_pending_and_on_its_way(node: Node) -> None:
     sent = signed()
-    async with node.running():
-        assert await node.admission.submit(sent.raw) == sent.hash
-        assert node.on_disk() == {sent.hash}
-        assert node.admission.select(set()) == (sent.hash,)
-        held = node.admission.body(sent.hash)
-        assert held is not None
-        assert held.signer == ALICE.address
-        await trio.testing.wait_all_tasks_blocked()
+    assert await node.admission.submit(sent.raw) == sent.hash
+    assert node.on_disk() == {sent.hash}
+    assert node.admission.select(set()) == (sent.hash,)
+    held = node.admission.body(sent.hash)
+    assert held is not None
+    assert held.signer == ALICE.address
+    await trio.testing.wait_all_tasks_blocked()
     assert [decode_frame(frame) for frame in node.frames] == [(sent.raw,)]
 
 
@@ -226,12 +219,11 @@ async def test_the_first_of_two_bodies_under_one_nonce_to_be_final_removes_the_o
     node: Node,
 ) -> None:
     mine, rival = signed(), signed(CancelAll(0, ""))
-    async with node.running():
-        await node.admission.submit(mine.raw)
-        await node.block(verified(rival))
-        assert node.admission.select(set()) == ()
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        await _until(lambda: node.on_disk() == set())
+    await node.admission.submit(mine.raw)
+    await node.block(verified(rival))
+    assert node.admission.select(set()) == ()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    await _until(lambda: node.on_disk() == set())
 
 
 async def test_an_approved_session_key_is_let_in(node: Node) -> None:
@@ -291,7 +283,18 @@ async def test_a_sender_that_goes_away_does_not_undo_what_was_begun(node: Node) 
     with trio.CancelScope() as scope:
         scope.cancel()
         await node.admission.submit(sent.raw)
-    assert (sent.hash in node.on_disk()) == (node.admission.body(sent.hash) is not None)
+    assert node.admission.body(sent.hash) is not None
+    await _until(lambda: node.on_disk() == {sent.hash})
+
+
+async def test_what_is_final_before_it_is_written_is_not_left_in_the_journal(node: Node) -> None:
+    sent = signed()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.admission.submit, sent.raw)
+        await node.admission.changed()
+        await node.block(verified(sent))
+    await node.admission.submit(signed(nonce=NOW + 1).raw)
+    assert sent.hash not in node.on_disk()
 
 
 async def test_one_frame_for_what_a_few_milliseconds_brought(
@@ -299,16 +302,15 @@ async def test_one_frame_for_what_a_few_milliseconds_brought(
 ) -> None:
     del autojump_clock
     first, *others = (signed(nonce=NOW + index) for index in range(5))
-    async with node.running():
-        node.admission._send([first])
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(node.frames) == 1
-        for other in others:
-            node.admission._send([other])
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(node.frames) == 1
-        await trio.sleep(2 * BROADCAST_GAP_MS / 1000)
-        assert [len(decode_frame(frame)) for frame in node.frames] == [1, 4]
+    node.admission._send([first])
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(node.frames) == 1
+    for other in others:
+        node.admission._send([other])
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(node.frames) == 1
+    await trio.sleep(2 * BROADCAST_GAP_MS / 1000)
+    assert [len(decode_frame(frame)) for frame in node.frames] == [1, 4]
 
 
 # --- From peers ----------------------------------------------------------------------------------
@@ -378,6 +380,14 @@ async def test_what_honest_nodes_may_see_differently_is_dropped_without_blame(no
     }
 
 
+async def test_a_peer_that_lags_may_send_what_is_final(node: Node) -> None:
+    sent = signed()
+    await node.block(verified(sent))
+    await node.admission.receive("peer", [sent.raw])
+    assert node.admission.counts == {}
+    assert node.admission.select(set()) == ()
+
+
 async def test_bodies_of_a_block_are_judged_by_bytes_and_signature_only(node: Node) -> None:
     held = signed()
     await node.admission.submit(held.raw)
@@ -423,8 +433,9 @@ async def test_waiting_for_bodies_ends_with_the_last_arrival(node: Node) -> None
 # --- Life ----------------------------------------------------------------------------------------
 
 
-async def test_a_restart_keeps_every_promise_that_can_still_be_kept(database: Database) -> None:
-    node = Node(database)
+async def test_a_restart_keeps_every_promise_that_can_still_be_kept(
+    node: Node, database: Database, nursery: trio.Nursery
+) -> None:
     kept, done, void = (signed(nonce=NOW + index) for index in range(3))
     await node.admission.submit_many([kept.raw, done.raw, void.raw])
     outcome = await node.block(verified(done))
@@ -434,24 +445,23 @@ async def test_a_restart_keeps_every_promise_that_can_still_be_kept(database: Da
 
     restarted = Node(database, exchange=node.exchange)
     assert {transaction_hash for transaction_hash, _ in restarted.pending} == {kept.hash, void.hash}
-    async with restarted.running():
-        assert await restarted.admission.restore(restarted.pending) == 1
-        assert restarted.admission.select(set()) == (kept.hash,)
-        await _until(lambda: restarted.on_disk() == {kept.hash})
+    await nursery.start(restarted.admission.run)
+    assert await restarted.admission.restore(restarted.pending) == 1
+    assert restarted.admission.select(set()) == (kept.hash,)
+    await _until(lambda: restarted.on_disk() == {kept.hash})
     assert [decode_frame(frame) for frame in restarted.frames] == [(kept.raw,)]
 
 
 async def test_expired_transactions_leave_pool_and_journal_after_their_window(node: Node) -> None:
     sent = signed()
-    async with node.running():
-        await node.admission.submit(sent.raw)
-        node.now_ms = NOW + WINDOW_MS
-        await node.block()
-        assert node.admission.select(set()) == (sent.hash,)
-        node.now_ms = NOW + WINDOW_MS + 1_001
-        await node.block()
-        assert node.admission.select(set()) == ()
-        await _until(lambda: node.on_disk() == set())
+    await node.admission.submit(sent.raw)
+    node.now_ms = NOW + WINDOW_MS
+    await node.block()
+    assert node.admission.select(set()) == (sent.hash,)
+    node.now_ms = NOW + WINDOW_MS + 1_001
+    await node.block()
+    assert node.admission.select(set()) == ()
+    await _until(lambda: node.on_disk() == set())
 
 
 async def test_a_batch_of_the_largest_size_passes_the_door(node: Node) -> None:

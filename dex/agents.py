@@ -10,19 +10,10 @@ Rules
 
 from __future__ import annotations
 
-import msgspec
-
 from omninode.dex.actions import ApproveAgent
 from omninode.dex.limits import AGENTS_PER_ACCOUNT_MAX
+from omninode.dex.stored import AgentRecord
 from omninode.errors import Rejected
-
-
-class AgentRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One approval (S2)."""
-
-    name: str
-    permissions: tuple[str, ...]
-    expires_ms: int
 
 
 class Agents:

@@ -13,15 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
-
-class ClientIdRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One block's uses (account key, client id) and tombstones (account key, client id, nonce)."""
-
-    time_ms: int
-    used: tuple[tuple[bytes, str], ...]
-    tombstones: tuple[tuple[bytes, str, int], ...]
+from omninode.dex.stored import ClientIdRecord
 
 
 class ClientIds:

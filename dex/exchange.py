@@ -49,8 +49,9 @@ from omninode.dex.outcomes import (
     ItemResult,
     TransactionResult,
 )
-from omninode.dex.records import HeadRecord, all_records, head_entry, load_records, take_changes
+from omninode.dex.records import all_records, head_entry, load_records, take_changes
 from omninode.dex.state import Context, State
+from omninode.dex.stored import HeadRecord
 from omninode.dex.transaction import SCHEME_WALLET, Transaction
 from omninode.dex.transfers import transfer
 from omninode.errors import BrokenInvariant, Rejected
@@ -153,7 +154,12 @@ class Exchange:
         if not state.nonces.use(nonce_key(account, signer, nonce)):
             return TransactionResult(transaction.hash, IGNORED, "nonce_used")
         context = Context(
-            block.height, block.time_ms, account, nonce, transaction.hash, permissions
+            height=block.height,
+            time_ms=block.time_ms,
+            account=account,
+            nonce=nonce,
+            transaction_hash=transaction.hash,
+            permissions=permissions,
         )
         action = transaction.action
         try:

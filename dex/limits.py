@@ -34,3 +34,6 @@ TEXT_HASHES_CACHED: Final = 16_384
 
 AGENTS_PER_ACCOUNT_MAX: Final = 64
 """Most session keys of one account; the next approval is rejected as `too_many_agents`."""
+
+NUMBERS_CACHED: Final = 65_536
+"""Decimal texts of sizes and prices kept with their value; the least used is dropped."""

@@ -12,16 +12,9 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
+from omninode.dex.stored import NonceRecord
 
 NONCE_BYTES = 8
-
-
-class NonceRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What one block used: its time and `account | signer | nonce` of each transaction (N2)."""
-
-    time_ms: int
-    used: tuple[bytes, ...]
 
 
 def nonce_key(account: bytes, signer: bytes, nonce: int) -> bytes:

@@ -15,6 +15,7 @@ Rules
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from omninode.dex.accounts import Account
@@ -23,7 +24,7 @@ from omninode.dex.book import Order
 from omninode.dex.decimals import OffGrid, parse_steps
 from omninode.dex.events import OrderRejected
 from omninode.dex.fees import fee_paid, hold_needed, price_paid
-from omninode.dex.limits import SIZE_LOTS_MAX
+from omninode.dex.limits import NUMBERS_CACHED, SIZE_LOTS_MAX
 from omninode.dex.markets import Market, MarketSpec
 from omninode.dex.matching import cancel, match, reach, release_hold, take_hold
 from omninode.dex.open_orders import CANCELLED, FILLED, OPEN, PARTIALLY_FILLED
@@ -165,7 +166,7 @@ def _bury(state: State, context: Context, action: CancelOrder) -> None:
 def _lots(spec: MarketSpec, text: str) -> int:
     """Read a size in lots."""
     try:
-        lots = parse_steps(text, spec.size_decimals, spec.lot) // spec.lot
+        lots = _steps(text, spec.size_decimals, spec.lot)
     except OffGrid as error:
         raise Rejected("off_lot", f"size of {spec.name}: {error}") from None
     except Malformed as error:
@@ -178,11 +179,17 @@ def _lots(spec: MarketSpec, text: str) -> int:
 def _ticks(spec: MarketSpec, text: str) -> int:
     """Read a price in ticks."""
     try:
-        return parse_steps(text, spec.price_decimals, spec.tick) // spec.tick
+        return _steps(text, spec.price_decimals, spec.tick)
     except OffGrid as error:
         raise Rejected("off_tick", f"price of {spec.name}: {error}") from None
     except Malformed as error:
         raise Rejected("price_out_of_range", f"price of {spec.name}: {error}") from None
+
+
+@lru_cache(maxsize=NUMBERS_CACHED)
+def _steps(text: str, decimals: int, step: int) -> int:
+    """Read a decimal as a count of steps; traders use the same few thousand again and again."""
+    return parse_steps(text, decimals, step) // step
 
 
 def _new_order(

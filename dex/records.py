@@ -17,17 +17,21 @@ import msgspec
 
 from omninode.crypto import ADDRESS_BYTES
 from omninode.dex.accounts import Balance
-from omninode.dex.agents import AgentRecord
 from omninode.dex.book import Order
-from omninode.dex.client_ids import ClientIdRecord
 from omninode.dex.events import OrderRecord
 from omninode.dex.fees import hold_needed
 from omninode.dex.hashing import Changes
 from omninode.dex.limits import RECORD_BYTES_MAX
 from omninode.dex.markets import Market
-from omninode.dex.nonces import NonceRecord
 from omninode.dex.open_orders import order_record
 from omninode.dex.state import State
+from omninode.dex.stored import (
+    AgentRecord,
+    ClientIdRecord,
+    HeadRecord,
+    MarketRecord,
+    NonceRecord,
+)
 from omninode.encoding import AMOUNT_BYTES, amount_from_bytes, amount_to_bytes, decode, encode
 from omninode.errors import Malformed, StorageFault
 
@@ -44,22 +48,6 @@ HEAD_KEY: Final = b"h"
 _ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT = PREFIXES.values()
 _BALANCE_KEY_BYTES: Final = ADDRESS_BYTES + 2 + 2
 _T = TypeVar("_T")
-
-
-class MarketRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A market's counters and last price in ticks."""
-
-    sequence: int
-    trades: int
-    last_price: int
-
-
-class HeadRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Where the state is (R4)."""
-
-    height: int
-    time_ms: int
-    app_hash: bytes
 
 
 def take_changes(state: State) -> dict[str, Changes]:

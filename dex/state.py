@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from omninode.crypto import parse_address
 from omninode.dex.accounts import Accounts
 from omninode.dex.agents import Agents
@@ -47,19 +45,30 @@ class State:
         )
 
 
-@dataclass(slots=True)
 class Context:
     """One transaction at its place in a block.
 
     `permissions` is None for the account's own wallet key, which may do everything.
     """
 
-    height: int
-    time_ms: int
-    account: bytes
-    nonce: int
-    transaction_hash: bytes
-    permissions: tuple[str, ...] | None
+    __slots__ = ("account", "height", "nonce", "permissions", "time_ms", "transaction_hash")
+
+    def __init__(
+        self,
+        *,
+        height: int,
+        time_ms: int,
+        account: bytes,
+        nonce: int,
+        transaction_hash: bytes,
+        permissions: tuple[str, ...] | None,
+    ) -> None:
+        self.height = height
+        self.time_ms = time_ms
+        self.account = account
+        self.nonce = nonce
+        self.transaction_hash = transaction_hash
+        self.permissions = permissions
 
     def may(self, permission: str) -> bool:
         """Whether the signer may do this kind of thing for the account."""

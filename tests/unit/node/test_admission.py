@@ -363,7 +363,7 @@ async def test_what_honest_nodes_may_see_differently_is_dropped_without_blame(no
         "peer",
         [
             signed(key=POOR).raw,
-            signed(nonce=NOW - 5).raw,
+            signed(CancelAll(0, ""), nonce=NOW - 5).raw,
             signed(nonce=NOW - WINDOW_MS - 1).raw,
             sign_agent(AGENT, ORDER, account=ALICE.address, nonce=NOW, domain=DOMAIN).raw,
             good.raw,

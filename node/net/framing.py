@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from typing_extensions import override
+
 from omninode.errors import PeerFault
 from omninode.node.net.limits import PENALTY_MALFORMED, PENALTY_OVERSIZED
 
@@ -29,10 +31,12 @@ class FrameDecoder:
 
     Args:
         size_max: Longest payload allowed, in bytes.
+        frames_max: Stop after so many frames; `take_rest` then gives what follows them.
     """
 
-    def __init__(self, size_max: int) -> None:
+    def __init__(self, size_max: int, *, frames_max: int | None = None) -> None:
         self._size_max = size_max
+        self._frames_left = frames_max
         self._buffer = bytearray()
 
     @property
@@ -50,7 +54,7 @@ class FrameDecoder:
         buffer += data
         frames: list[bytes] = []
         start = 0
-        while (header := self._length(start)) is not None:
+        while self._frames_left != 0 and (header := self._length(start)) is not None:
             length, body = header
             if length > self._size_max:
                 message = f"frame of {length} bytes, at most {self._size_max} allowed"
@@ -59,9 +63,17 @@ class FrameDecoder:
                 break
             frames.append(bytes(memoryview(buffer)[body : body + length]))
             start = body + length
+            if self._frames_left is not None:
+                self._frames_left -= 1
         if start:
             del buffer[:start]
         return frames
+
+    def take_rest(self) -> bytes:
+        """Return and forget the bytes that belong to no frame."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
 
     def _length(self, start: int) -> tuple[int, int] | None:
         """Return the length announced at `start` and where its payload begins, once complete."""
@@ -74,6 +86,7 @@ class FrameDecoder:
 class VarintFrameDecoder(FrameDecoder):
     """The same for the lengths that GossipSub uses (F3)."""
 
+    @override
     def _length(self, start: int) -> tuple[int, int] | None:
         length = 0
         for index, byte in enumerate(self._buffer[start : start + _VARINT_BYTES_MAX]):

@@ -1,7 +1,7 @@
 """Who this node is among peers: an Ed25519 key in a file, and the peer id that follows from it.
 
-The file is libp2p's private-key protobuf, so other libp2p programs can read it. The id is the
-identity multihash of the public-key protobuf in base58, as the libp2p peer-id specification has it.
+The file is the private-key protobuf of the libp2p peer-id specification, as Kubo writes it. The id
+is the identity multihash of the public-key protobuf in base58, of the same specification.
 This module does not import libp2p: `init` and `keys` must be quick.
 """
 

@@ -27,6 +27,9 @@ SOCKET_WRITE_TIMEOUT_MS: Final = 5_000
 SOCKET_READ_BYTES: Final = 128 * 1024
 """Most that one read takes out of a socket; held per connection until it is decrypted."""
 
+DIAL_PATIENCE_MS: Final = 1_000
+"""How long the higher id lets the lower dial first, so that one connection results."""
+
 HELLO_TIMEOUT_MS: Final = 8_000
 """From a connection to a good hello. Overflow: disconnect."""
 
@@ -82,7 +85,7 @@ What must arrive is asked for again by whoever misses it, so dropping is safe an
 LINK_WRITE_BYTES_MAX: Final = 256 * 1024
 """Frames joined into one write; more wait for the next one."""
 
-LINK_REOPEN_DELAY_MS: Final = 200
+LINK_REOPEN_DELAY_MS: Final = 500
 """Pause before a plane stream that broke on a living connection is opened again."""
 
 # --- Requests ------------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ BAN_MS: Final = 10 * 60 * 1000
 """How long a stranger stays banned."""
 
 BAN_VALIDATOR_MS: Final = 30 * 1000
-"""How long a validator stays banned: the network needs its votes; evidence is the chain's matter."""
+"""How long a validator stays banned: its votes are needed, and evidence is the chain's matter."""
 
 # --- Penalties (points of score) -----------------------------------------------------------------
 

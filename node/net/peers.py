@@ -84,7 +84,7 @@ class PeerRecord:
     banned_until_ms: int = 0
     last_error: str = ""
     last_seen_ms: int = 0
-    is_connected: bool = False
+    connected_since_ms: int | None = None
 
 
 class PeerTable:
@@ -172,7 +172,8 @@ class PeerTable:
         strangers = [
             record
             for record in self._records.values()
-            if not (record.is_connected or record.is_persistent or record.is_validator)
+            if record.connected_since_ms is None
+            and not (record.is_persistent or record.is_validator)
         ]
         if strangers:
             oldest = min(strangers, key=lambda r: (r.banned_until_ms > now_ms, r.last_seen_ms))

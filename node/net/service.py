@@ -1,0 +1,452 @@
+"""The network: who is connected, what they may do, and the ways to talk to them.
+
+Rules
+    W1. A peer is let in when it is not banned, there is room, and its hello names this network.
+        Room for validators and persistent peers is never taken by strangers.
+    W2. One connection per peer (R1). A persistent peer is dialled again for ever (D1).
+    W3. Whoever breaks a rule pays: score, then disconnect, then a ban (T2).
+    W4. `BrokenInvariant` and `StorageFault` out of a handler stop the network, and so the node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+from weakref import WeakSet
+
+import structlog
+import trio
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
+
+from omninode.errors import BrokenInvariant, ConfigError, PeerFault
+from omninode.node.net.admission import Admission
+from omninode.node.net.dialer import Dialer
+from omninode.node.net.gossip import GossipNetwork, GossipRelay
+from omninode.node.net.hardening import GuardedYamux, guarded
+from omninode.node.net.host import ConnectionNotices, build_host
+from omninode.node.net.identity import NodeIdentity, PeerId
+from omninode.node.net.limits import (
+    CLOSE_TIMEOUT_MS,
+    DIAL_TIMEOUT_MS,
+    FRAME_BYTES_MAX,
+    HANDSHAKE_TIMEOUT_MS,
+    PENALTY_BROKEN_STREAM,
+)
+from omninode.node.net.peers import PeerInfo, PeerRecord, PeerTable, Verdict
+from omninode.node.net.requests import RequestFailed, RequestProtocol, ask
+from omninode.node.net.serving import StreamServer
+from omninode.node.net.session import Session, SessionRefused
+from omninode.node.net.sessions import Sessions
+from omninode.node.net.settings import (
+    FrameHandler,
+    MessageCheck,
+    NetworkSettings,
+    Plane,
+    RequestHandler,
+    TcpAddress,
+)
+from omninode.node.net.transport import Listener, PeerSocket, dial
+
+PeerHandler = Callable[[PeerId], None]
+
+
+class Network:
+    """The peer layer of one node.
+
+    Args:
+        settings: What it is told.
+        identity: The node's key among peers.
+        log: Where to say what happened.
+
+    Raises:
+        ConfigError: An address in the settings is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        identity: NodeIdentity,
+        *,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self.peer_id = identity.peer_id
+        self._settings = settings
+        self._log = log
+        self._table = PeerTable(settings.validator_peers)
+        self._persistent = self._read_persistent_peers()
+        self._admission = Admission(
+            connections_max=settings.connections_max,
+            connections_per_ip_max=settings.connections_per_ip_max,
+            reserved=len(settings.validator_peers.union(self._persistent) - {self.peer_id}),
+        )
+        self._listener = Listener(tuple(TcpAddress.parse(text) for text in settings.listen))
+        self._host = build_host(identity, addresses=self.listen_addresses)
+        self._sessions = Sessions(self.peer_id)
+        self._server = StreamServer(
+            self._host, self._sessions, pay=self.penalize, fail=self._fail, log=log
+        )
+        self._gossip = GossipRelay(
+            self._host,
+            network_tag=settings.network_tag,
+            network=GossipNetwork(
+                peer_of=self._server.peer_of,
+                fault=self.penalize,
+                deliver=self._server.deliver,
+                ready_peers=self._sessions.ready_peers,
+            ),
+            log=log,
+        )
+        self._dialer = Dialer(self.peer_id, self._sessions, settings, connect=self._connect)
+        self._protocols: dict[str, RequestProtocol] = {}
+        self._connect_handlers: list[PeerHandler] = []
+        self._disconnect_handlers: list[PeerHandler] = []
+        self._sockets: WeakSet[PeerSocket] = WeakSet()
+        self._nursery: trio.Nursery | None = None
+        self._failure: Exception | None = None
+        self._stopping = trio.Event()
+
+    # --- Wiring, before or after the start --------------------------------------------------------
+
+    def on_frame(self, plane: Plane, handler: FrameHandler) -> None:
+        """Hand every frame of a plane to `handler`, one after the other for each peer."""
+        self._server.serve_plane(plane, handler)
+
+    def on_request(
+        self,
+        protocol: str,
+        handler: RequestHandler,
+        *,
+        max_request_bytes: int,
+        max_response_bytes: int,
+    ) -> None:
+        """Answer requests of `protocol`, and be able to ask them.
+
+        Raises:
+            BrokenInvariant: The name is taken or not of the form `/omninode/<name>/<version>`.
+        """
+        if not protocol.startswith("/omninode/") or protocol in self._protocols:
+            raise BrokenInvariant(f"can not register {protocol}")
+        registered = RequestProtocol(protocol, handler, max_request_bytes, max_response_bytes)
+        self._protocols[protocol] = registered
+        self._server.serve_requests(registered)
+
+    def on_connect(self, handler: PeerHandler) -> None:
+        """Call `handler` whenever a peer was let in."""
+        self._connect_handlers.append(handler)
+
+    def on_disconnect(self, handler: PeerHandler) -> None:
+        """Call `handler` whenever a peer that was let in is gone."""
+        self._disconnect_handlers.append(handler)
+
+    def subscribe(
+        self, topic: str, handler: FrameHandler, *, check: MessageCheck = lambda _peer, _data: True
+    ) -> None:
+        """Hear a gossip topic; the handler gets the id of who wrote the message.
+
+        Args:
+            topic: Its short name; the network's tag is added.
+            handler: Takes the messages, one after the other.
+            check: Whether a message may be passed on; called with who forwarded it.
+        """
+        self._gossip.subscribe(topic, handler, check)
+
+    # --- Talking ----------------------------------------------------------------------------------
+
+    def send(self, peer: PeerId, plane: Plane, frame: bytes) -> bool:
+        """Queue one frame for a validator; never waits.
+
+        Returns:
+            False if it is not connected, its queue is full, or the frame is too long.
+        """
+        session = self._sessions.ready(peer)
+        link = session.links.get(plane) if session is not None else None
+        if link is None:
+            return False
+        if len(frame) > FRAME_BYTES_MAX:
+            self._log.error("frame too long to send", bytes=len(frame), plane=plane.name)
+            return False
+        return link.push(frame)
+
+    def broadcast(self, plane: Plane, frame: bytes) -> int:
+        """Queue one frame for every connected validator; return for how many."""
+        return sum(self.send(peer, plane, frame) for peer in self._sessions.ready_peers())
+
+    async def request(
+        self, peer: PeerId, protocol: str, payload: bytes, *, timeout_ms: int
+    ) -> bytes:
+        """Ask a peer and return its answer.
+
+        Raises:
+            RequestFailed: No answer, for a reason that is nobody's fault.
+            PeerFault: What came is no answer; the peer has paid for it already.
+            BrokenInvariant: The protocol was not registered or the question is too long.
+        """
+        registered = self._protocols.get(protocol)
+        if registered is None or len(payload) > registered.request_bytes_max:
+            raise BrokenInvariant(f"can not ask {protocol} with {len(payload)} bytes")
+        session = self._sessions.ready(peer)
+        if session is None:
+            raise RequestFailed("not_connected")
+        try:
+            with trio.fail_after(timeout_ms / 1000):
+                async with session.requests:
+                    return await ask(session.connection, registered, payload)
+        except trio.TooSlowError:
+            raise RequestFailed("timeout", f"no answer in {timeout_ms} ms") from None
+        except PeerFault as fault:
+            self.penalize(peer, fault)
+            raise
+
+    def publish(self, topic: str, data: bytes) -> bool:
+        """Gossip a message; False if it is too long or too many wait. It may be lost on the way."""
+        return self._gossip.publish(topic, data)
+
+    # --- Knowing ----------------------------------------------------------------------------------
+
+    def peers(self) -> list[PeerInfo]:
+        """Return what is known of every peer, connected ones first."""
+        infos = [self._info(record) for record in self._table.records()]
+        return sorted(infos, key=lambda info: (info.connected_since_ms is None, info.id))
+
+    def connected_peers(self) -> tuple[PeerId, ...]:
+        """Return the peers that are let in now."""
+        return self._sessions.ready_peers()
+
+    def listen_addresses(self) -> tuple[str, ...]:
+        """Return the multiaddresses where this node really listens."""
+        return tuple(address.text() for address in self._listener.addresses)
+
+    def penalize(self, peer: PeerId, fault: PeerFault) -> None:
+        """Take a fault's penalty from a peer's score; disconnect or ban it when it is too low."""
+        verdict = self._table.fault(peer, fault, now_ms=_now_ms())
+        self._log.info(
+            "peer fault",
+            peer=peer,
+            reason=fault.reason,
+            detail=str(fault),
+            score=self._table.score(peer, now_ms=_now_ms()),
+            verdict=verdict.value,
+        )
+        if verdict is Verdict.KEEP or self._nursery is None:
+            return
+        for session in self._sessions.all():
+            if session.peer == peer:
+                self._nursery.start_soon(session.abort, f"{verdict.value}: {fault.reason}")
+
+    # --- Running ----------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, dial and serve until cancelled; never returns on its own.
+
+        Raises:
+            ConfigError: An address to listen on is taken.
+            BrokenInvariant, StorageFault: From a handler (W4).
+        """
+        swarm = self._host.get_network()
+        swarm.register_notifee(ConnectionNotices(self._take_in))
+        await self._listener.bind()
+        try:
+            async with background_trio_service(swarm), trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._listener.serve, self._accept)
+                nursery.start_soon(self._gossip.run)
+                for peer, addresses in self._persistent.items():
+                    nursery.start_soon(self._dialer.keep, peer, addresses)
+                self._log.info("listening for peers", addresses=self.listen_addresses())
+                task_status.started()
+                await self._stopping.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT_MS / 1000):
+                await self._listener.close()
+                for socket in tuple(self._sockets):
+                    await socket.abort()
+        self._raise_failure()
+
+    def _raise_failure(self) -> NoReturn:
+        if self._failure is not None:
+            raise self._failure
+        raise BrokenInvariant("the network stopped by itself")
+
+    def _fail(self, error: Exception) -> None:
+        """Stop the network with an error of ours (W4)."""
+        self._failure = self._failure or error
+        self._stopping.set()
+
+    async def _accept(self, socket: PeerSocket) -> None:
+        """Prove who is at the other end of an inbound connection."""
+        self._sockets.add(socket)
+        with self._admission.handshake(socket.remote.host) as has_room:
+            if has_room:
+                try:
+                    with trio.fail_after(HANDSHAKE_TIMEOUT_MS / 1000):
+                        await self._host.get_network().upgrade_inbound_raw_conn(
+                            RawConnection(socket, False), Multiaddr(socket.remote.text())
+                        )
+                    return
+                except Exception as error:  # noqa: BLE001 - the boundary to a peer
+                    self._log.debug("handshake failed", ip=socket.remote.host, error=repr(error))
+        await socket.abort()
+
+    async def _connect(self, peer: PeerId, address: TcpAddress) -> None:
+        """Dial a peer; return when its session is open or the attempt has failed."""
+        record = self._table.see(peer, now_ms=_now_ms())
+        if self._table.is_banned(peer, now_ms=_now_ms()):
+            return
+        socket: PeerSocket | None = None
+        try:
+            with trio.fail_after(DIAL_TIMEOUT_MS / 1000):
+                socket = await dial(address)
+                self._sockets.add(socket)
+                connection = await self._host.get_network().upgrade_outbound_raw_conn(
+                    RawConnection(socket, True), ID.from_base58(peer)
+                )
+        except Exception as error:  # noqa: BLE001 - the boundary to a peer
+            record.last_error = f"dial: {str(error) or type(error).__name__}"
+            self._log.debug("dial failed", peer=peer, address=address.text(), error=repr(error))
+            if socket is not None:
+                await socket.abort()
+            return
+        session = self._sessions.of_connection(guarded(connection))
+        if session is not None:
+            await session.ready.wait()
+
+    def _take_in(self, swarm_connection: SwarmConn) -> None:
+        """Decide on a connection whose other end is proven (W1, W2)."""
+        connection = guarded(swarm_connection)
+        if self._nursery is None:
+            raise BrokenInvariant("a connection before the start")
+        peer = connection.peer_id.to_base58()
+        session = Session(
+            peer=peer,
+            connection=connection,
+            direction="outbound" if connection.is_initiator else "inbound",
+            settings=self._settings,
+            has_planes={peer, self.peer_id} <= self._settings.validator_peers,
+        )
+        connection.on_stream_fault = self._on_stream_fault
+        refusal = self._why_not(session)
+        if refusal:
+            self._log.debug("peer turned away", peer=peer, reason=refusal)
+            session.end_reason = refusal
+            self._nursery.start_soon(session.abort, refusal)
+        else:
+            loser = self._sessions.add(session)
+            if loser is not None:
+                self._nursery.start_soon(loser.abort, "replaced by another connection")
+            self._nursery.start_soon(self._run_session, session)
+        connection.session_ready.set()
+
+    def _why_not(self, session: Session) -> str:
+        """Return why a peer is not let in, or an empty text; takes its place if it is (W1)."""
+        if session.peer == self.peer_id:
+            return "this is myself"
+        if self._table.is_banned(session.peer, now_ms=_now_ms()):
+            return "banned"
+        if self._table.is_guaranteed(session.peer):
+            return ""
+        return self._admission.enter(session.socket.remote.host)
+
+    async def _run_session(self, session: Session) -> None:
+        record = self._table.see(session.peer, now_ms=_now_ms())
+        if session.direction == "outbound":
+            self._table.add_address(session.peer, session.socket.remote.text())
+        was_ready = False
+
+        def on_ready() -> None:
+            nonlocal was_ready
+            was_ready = True
+            self._on_ready(session, record)
+
+        try:
+            await session.run(on_ready)
+        except SessionRefused as refusal:
+            session.end_reason = session.end_reason or str(refusal)
+        except PeerFault as fault:
+            session.end_reason = session.end_reason or fault.reason
+            self.penalize(session.peer, fault)
+        finally:
+            self._forget(session, record, was_ready=was_ready)
+        await session.abort("connection ended")
+
+    def _on_ready(self, session: Session, record: PeerRecord) -> None:
+        if not self._sessions.is_current(session):
+            return
+        record.moniker = session.moniker
+        record.connected_since_ms = _now_ms()
+        record.last_error = ""
+        self._log.info(
+            "peer connected", peer=session.peer, moniker=session.moniker, way=session.direction
+        )
+        self._sessions.notify()
+        self._gossip.peer_ready()
+        for handler in self._connect_handlers:
+            handler(session.peer)
+
+    def _forget(self, session: Session, record: PeerRecord, *, was_ready: bool) -> None:
+        """Take an ended session out of the books."""
+        was_current = self._sessions.is_current(session)
+        session.is_ready = False
+        session.ready.set()
+        self._sessions.remove(session)
+        if not self._table.is_guaranteed(session.peer):
+            self._admission.leave(session.socket.remote.host)
+        self._gossip.peer_gone(session.peer)
+        record.last_seen_ms = _now_ms()
+        if not was_current:
+            return
+        record.last_error = session.end_reason
+        record.connected_since_ms = None
+        if was_ready:
+            self._log.info("peer disconnected", peer=session.peer, reason=session.end_reason)
+            for handler in self._disconnect_handlers:
+                handler(session.peer)
+        else:
+            self._log.info("peer refused", peer=session.peer, reason=session.end_reason)
+
+    def _on_stream_fault(self, connection: GuardedYamux, error: Exception) -> None:
+        """Price a stream that failed inside libp2p, unless its connection was ending anyway."""
+        if connection.event_shutting_down.is_set() or isinstance(error, MuxedStreamError):
+            return
+        fault = PeerFault("broken_stream", repr(error)[:200], penalty=PENALTY_BROKEN_STREAM)
+        self.penalize(connection.peer_id.to_base58(), fault)
+
+    def _info(self, record: PeerRecord) -> PeerInfo:
+        session = self._sessions.ready(record.id)
+        return PeerInfo(
+            id=record.id,
+            moniker=record.moniker,
+            addresses=tuple(record.addresses),
+            direction=session.direction if session is not None else None,
+            connected_since_ms=record.connected_since_ms,
+            rtt_ms=session.rtt_ms if session is not None else None,
+            score=self._table.score(record.id, now_ms=_now_ms()),
+            is_validator=record.is_validator,
+            is_persistent=record.is_persistent,
+            planes=tuple(p for p, link in session.links.items() if link.is_up) if session else (),
+            last_error=record.last_error,
+            banned_until_ms=record.banned_until_ms,
+        )
+
+    def _read_persistent_peers(self) -> dict[PeerId, tuple[TcpAddress, ...]]:
+        """Return the addresses of each peer to stay connected with, without this node itself."""
+        found: dict[PeerId, tuple[TcpAddress, ...]] = {}
+        for text in self._settings.persistent_peers:
+            address = TcpAddress.parse(text)
+            if not address.peer_id:
+                raise ConfigError(f"no peer id in {text}", hint="end it in /p2p/PEER_ID")
+            if address.peer_id != self.peer_id:
+                found[address.peer_id] = (*found.get(address.peer_id, ()), address)
+                self._table.keep(address.peer_id, TcpAddress(address.host, address.port).text())
+        return found
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,171 @@
+"""TCP under libp2p: sockets that are never written half a frame and never wait for ever.
+
+Rules
+    S1. A write ends within `SOCKET_WRITE_TIMEOUT_MS` or the socket is closed.
+    S2. A write is not cut short by a cancellation: Noise counts messages, so a frame that was
+        encrypted but not sent would ruin the connection for everyone on it.
+    S3. `abort` closes at once, whatever others are doing with the socket. It is the one way to be
+        rid of a hung peer: libp2p's own disconnect first wants to write to it.
+
+Listening and dialling are done here too. libp2p's listener never gives a slot back when an inbound
+connection ends, and its dialler refuses a peer for a minute after one failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+from typing_extensions import override
+
+from omninode.errors import ConfigError
+from omninode.node.net.limits import SOCKET_READ_BYTES, SOCKET_WRITE_TIMEOUT_MS
+from omninode.node.net.settings import TcpAddress
+
+
+class PeerSocket(ReadWriteCloser):
+    """One TCP connection to a peer.
+
+    Args:
+        stream: The connected socket; trio has set TCP_NODELAY and a low TCP_NOTSENT_LOWAT on it.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._taken = 0
+        self._write_lock = trio.Lock()
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.closed = trio.Event()
+        host, port = stream.socket.getpeername()[:2]
+        self.remote = TcpAddress(str(host), int(port))
+
+    @override
+    async def read(self, n: int | None = None) -> bytes:
+        """Return up to `n` bytes; empty means that the connection ended.
+
+        Noise asks for 2 bytes, then for a message: both come out of one larger read.
+
+        Raises:
+            ConnectionClosedError: The connection broke.
+        """
+        if self._taken == len(self._buffer):
+            try:
+                self._buffer = bytes(await self._stream.receive_some(SOCKET_READ_BYTES))
+            except trio.BrokenResourceError as error:
+                raise ConnectionClosedError(f"connection broke: {error}", transport="tcp") from None
+            except trio.ClosedResourceError:
+                return b""
+            self._taken = 0
+            self.bytes_read += len(self._buffer)
+        start = self._taken
+        self._taken = len(self._buffer) if n is None else min(len(self._buffer), start + n)
+        return self._buffer[start : self._taken]
+
+    @override
+    async def write(self, data: bytes) -> None:
+        """Write all of `data` (S1, S2).
+
+        Raises:
+            ConnectionClosedError: The connection broke, was closed, or takes nothing.
+        """
+        with trio.CancelScope(shield=True):
+            try:
+                with trio.fail_after(SOCKET_WRITE_TIMEOUT_MS / 1000):
+                    async with self._write_lock:
+                        await self._stream.send_all(data)
+            except trio.TooSlowError:
+                await self.abort()
+                raise ConnectionClosedError("peer takes no data", transport="tcp") from None
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise ConnectionClosedError(
+                    f"connection closed: {error}", transport="tcp"
+                ) from None
+        self.bytes_written += len(data)
+
+    @override
+    async def close(self) -> None:
+        """Close the socket."""
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Close the socket at once (S3)."""
+        self.closed.set()
+        await trio.aclose_forcefully(self._stream)
+
+    @override
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the other end as host and port."""
+        return self.remote.host, self.remote.port
+
+
+async def dial(address: TcpAddress) -> PeerSocket:
+    """Connect to an address.
+
+    Raises:
+        OSError: Nobody answers there.
+    """
+    return PeerSocket(await trio.open_tcp_stream(address.host, address.port))
+
+
+class Listener:
+    """The sockets on which peers reach this node.
+
+    Args:
+        addresses: Where to listen; port 0 takes a free one.
+    """
+
+    def __init__(self, addresses: tuple[TcpAddress, ...]) -> None:
+        self._requested = addresses
+        self._listeners: list[trio.SocketListener] = []
+        self.addresses: tuple[TcpAddress, ...] = ()
+
+    async def bind(self) -> None:
+        """Open the sockets and fill `addresses` with where they really are.
+
+        Raises:
+            ConfigError: An address is taken or not ours.
+        """
+        bound: list[TcpAddress] = []
+        for address in self._requested:
+            try:
+                opened = await trio.open_tcp_listeners(address.port, host=address.host)
+            except OSError as error:
+                await self.close()
+                raise ConfigError(
+                    f"can not listen for peers on {address.text()}: {error.strerror}",
+                    hint="set p2p.listen to a free address of this machine",
+                ) from None
+            self._listeners += opened
+            bound += [
+                TcpAddress(address.host, int(listener.socket.getsockname()[1]))
+                for listener in opened
+            ]
+        self.addresses = tuple(bound)
+
+    async def serve(self, accept: Callable[[PeerSocket], Awaitable[None]]) -> None:
+        """Hand every connection to `accept`, each in a task of its own, until cancelled."""
+
+        async def handle(stream: trio.SocketStream) -> None:
+            try:
+                socket = PeerSocket(stream)
+            except OSError:
+                # The peer was gone before its address could be read.
+                await trio.aclose_forcefully(stream)
+                return
+            await accept(socket)
+            # trio closes a connection as soon as its handler returns.
+            await socket.closed.wait()
+
+        await trio.serve_listeners(handle, self._listeners)
+
+    async def close(self) -> None:
+        """Close the sockets."""
+        for listener in self._listeners:
+            with suppress(OSError):
+                await listener.aclose()
+        self._listeners = []

@@ -1,0 +1,140 @@
+"""A node's storage: log, signer guard and chain store, and what a crash leaves of them.
+
+Records of the log are durable once synced. A crash keeps what was synced and, depending on its kind, nothing, a
+prefix or all of what was buffered. The guard is a file of its own that is durable just before the log. The chain
+store commits a block atomically.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from omninode.consensus.chain import FinalizedTip
+from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
+from omninode.consensus.types import Block, Certificate, Vote
+
+GUARD_VIEWS = 48
+
+
+class Crash(enum.Enum):
+    """What a crash leaves of the buffered records."""
+
+    CLEAN = "nothing of it"
+    TORN = "a prefix"
+    AFTER_WRITE = "all, though nothing was sent"
+
+
+@dataclass
+class Committed:
+    """One block of the chain store."""
+
+    block: Block
+    transactions: tuple[bytes, ...]
+    certificate: Certificate | None
+    app_hash: bytes
+
+
+@dataclass
+class Disk:
+    """What survives."""
+
+    genesis_app_hash: bytes
+    log: list[WalRecord] = field(default_factory=list)
+    buffered: list[WalRecord] = field(default_factory=list)
+    guard: dict[int, list[Vote]] = field(default_factory=dict)
+    guard_buffered: list[Vote] = field(default_factory=list)
+    chain: list[Committed] = field(default_factory=list)
+    records: dict[bytes, bytes] = field(default_factory=dict)
+    appends: int = 0
+    on_durable: Callable[[Vote], None] = lambda vote: None
+
+    def append(self, record: WalRecord) -> None:
+        self.appends += 1
+        self.buffered.append(record)
+        if isinstance(record, WalVote):
+            self.guard_buffered.append(record.vote)
+
+    def sync(self, count: int) -> None:
+        """Make the oldest `count` buffered records durable, the guard's part first."""
+        for record in self.buffered[:count]:
+            if isinstance(record, WalVote):
+                self._guard(record.vote)
+        self.guard_buffered = [r.vote for r in self.buffered[count:] if isinstance(r, WalVote)]
+        self.log += self.buffered[:count]
+        del self.buffered[:count]
+
+    def _guard(self, vote: Vote) -> None:
+        self.on_durable(vote)
+        self.guard.setdefault(vote.view, []).append(vote)
+        while len(self.guard) > GUARD_VIEWS:
+            del self.guard[min(self.guard)]
+
+    def crash(self, kind: Crash, rng: random.Random) -> None:
+        kept = 0
+        if kind is Crash.TORN:
+            kept = rng.randrange(len(self.buffered) + 1)
+        elif kind is Crash.AFTER_WRITE:
+            kept = len(self.buffered)
+        if kept < len(self.buffered) and rng.random() < 0.5:
+            # The guard is written before the log: it may know votes that the log lost.
+            for vote in self.guard_buffered:
+                self._guard(vote)
+            self.log += [r for r in self.buffered[:kept]]
+        else:
+            self.sync(kept)
+        self.buffered.clear()
+        self.guard_buffered.clear()
+
+    def lose(self) -> None:
+        """The data disk dies; the guard lies elsewhere."""
+        self.log.clear()
+        self.buffered.clear()
+        self.chain.clear()
+        self.records.clear()
+
+    def commit(self, committed: Committed, writes: dict[bytes, bytes | None]) -> None:
+        self.chain.append(committed)
+        for key, value in writes.items():
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
+
+    def prune(self) -> None:
+        """Drop records of the log that the chain store makes superfluous."""
+        if not self.chain:
+            return
+        header = self.chain[-1].block.header
+
+        def is_needed(record: WalRecord) -> bool:
+            match record:
+                case WalBlock(block, _):
+                    return block.header.height > header.height
+                case WalVote(vote):
+                    return vote.view > header.view
+                case WalCertificate(certificate):
+                    return certificate.view > header.view
+            return True
+
+        self.log = [record for record in self.log if is_needed(record)]
+
+    def replayed(self) -> list[WalRecord]:
+        """What a restarted core gets: the log, then votes that only the guard knows."""
+        logged = {r.vote for r in self.log if isinstance(r, WalVote)}
+        votes = [v for view in sorted(self.guard) for v in self.guard[view]]
+        return [*self.log, *(WalVote(v) for v in votes if v not in logged)]
+
+    def tip(self) -> FinalizedTip | None:
+        if not self.chain:
+            return None
+        newest = self.chain[-1]
+        header = newest.block.header
+        hashes = [(0, self.genesis_app_hash)] if header.executed_height == 0 else []
+        first = max(header.executed_height, 1)
+        hashes += [
+            (height, self.chain[height - 1].app_hash) for height in range(first, header.height + 1)
+        ]
+        return FinalizedTip(header, newest.certificate, tuple(hashes))

@@ -1,0 +1,66 @@
+"""The state machines that a simulated node executes final blocks on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from omninode.consensus.types import Block
+
+
+class StateMachine(Protocol):
+    """Executes final blocks in height order."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def app_hash(self) -> bytes: ...
+
+    def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """Execute a block; return the records to store."""
+        ...
+
+
+class Workload(Protocol):
+    """Where a schedule's transactions and state machines come from."""
+
+    def machine(self, records: dict[bytes, bytes]) -> StateMachine:
+        """Return the machine at the state of these records; genesis if there are none."""
+        ...
+
+    def transaction(self, number: int, time_ms: int) -> tuple[bytes, bytes]:
+        """Return the id and the bytes of some client's next transaction."""
+        ...
+
+
+_STATE_KEY = b"state"
+
+
+class HashChain:
+    """The cheapest machine whose state depends on everything: a hash over heights and ids."""
+
+    def __init__(self, record: bytes | None) -> None:
+        self.height = 0 if record is None else int.from_bytes(record[:8], "big")
+        self.app_hash = bytes(32) if record is None else record[8:]
+
+    def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        self.height += 1
+        assert self.height == block.header.height
+        digest = hashlib.sha256(self.app_hash + block.hash)
+        for transaction in transactions:
+            digest.update(transaction)
+        self.app_hash = digest.digest()
+        return {_STATE_KEY: self.height.to_bytes(8, "big") + self.app_hash}
+
+
+class HashChainWorkload:
+    """Numbered transactions for `HashChain`."""
+
+    def machine(self, records: dict[bytes, bytes]) -> HashChain:
+        return HashChain(records.get(_STATE_KEY))
+
+    def transaction(self, number: int, time_ms: int) -> tuple[bytes, bytes]:
+        raw = b"transaction %d" % number
+        return hashlib.sha256(raw).digest(), raw

@@ -1,0 +1,498 @@
+"""Runs one schedule: virtual time, network, crashes, Byzantine validators, and the oracles over all of it."""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from omninode.consensus import effects as out
+from omninode.consensus import messages as msg
+from omninode.consensus.chain import FinalizedTip
+from omninode.consensus.core import Core
+from omninode.consensus.records import WalRecord, WalVote
+from omninode.consensus.timing import Timing
+from omninode.consensus.types import (
+    Block,
+    Proposal,
+    Validator,
+    ValidatorSet,
+    Vote,
+    VoteKind,
+    body_root,
+    genesis_header,
+    vote_digest,
+)
+from omninode.crypto import ZERO_HASH
+from tests.sim.disk import Crash
+from tests.sim.machines import HashChainWorkload, Workload
+from tests.sim.node import Instance, Node
+from tests.sim.oracles import Agreement, GuardModel, Violation, VoteBook, check_evidence
+from tests.sim.schedule import (
+    DELTA_MS,
+    IDLE_BLOCK_INTERVAL_MS,
+    MIN_BLOCK_INTERVAL_MS,
+    Fault,
+    Profile,
+    Schedule,
+    draw,
+)
+
+GENESIS_MS = 1_700_000_000_000
+GENESIS_HASH = b"simulated network".ljust(32, b".")
+GOAL_BLOCKS = 3
+RECOVERY_MS_MAX = 240_000
+"""Virtual time after stabilisation in which everybody must finalize `GOAL_BLOCKS` more blocks."""
+RECOVERY_VIEWS_MAX = 120
+CRASH_DOWN_MS_MAX = 6_000
+STEPS_MAX = 400_000
+
+CoreFactory = Callable[..., Core]
+
+
+def sim_signer(index: int) -> Callable[[bytes], bytes]:
+    """Return a signer whose signatures nobody has to check: the simulator forges none."""
+    prefix = bytes((index,))
+    return lambda digest: prefix + digest + digest
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a schedule did."""
+
+    seed: int
+    steps: int
+    crashes: int
+    height: int
+    views: int
+    convicted: int
+    fork: bool
+    log_hash: int
+
+
+class Simulator:
+    """One schedule. Build it, `run` it once."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        *,
+        workload: Workload | None = None,
+        core_class: CoreFactory = Core,
+    ) -> None:
+        self.schedule = schedule
+        self.rng = schedule.rng
+        self.workload = workload or HashChainWorkload()
+        self.core_class = core_class
+        self.validators = ValidatorSet(
+            0,
+            tuple(
+                Validator(bytes((i,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power)
+                for i, power in enumerate(schedule.powers)
+            ),
+        )
+        self.genesis = genesis_header(
+            GENESIS_HASH,
+            time_ms=GENESIS_MS,
+            app_hash=self.workload.machine({}).app_hash,
+            valset_hash=self.validators.hash,
+        )
+        self.timing = Timing(DELTA_MS, MIN_BLOCK_INTERVAL_MS, IDLE_BLOCK_INTERVAL_MS)
+        self.now_ms = GENESIS_MS
+        self.gst_ms = GENESIS_MS + schedule.gst_ms
+        self._queue: list[tuple[int, int, Node | None, int, str, Any]] = []
+        self._sequence = 0
+        self.steps = self.crashes = 0
+        self.log_hash = 0
+        self.raw: dict[bytes, bytes] = {}
+        self.agreement = Agreement()
+        self.guards = {i: GuardModel(i) for i in schedule.honest}
+        is_overloaded = schedule.profile is Profile.OVERLOAD
+        self.book = VoteBook() if is_overloaded else None
+        self.convicted: set[int] = set()
+        self.nodes = [
+            Node(self, instance, is_honest=instance[0] not in schedule.faults)
+            for instance in schedule.instances
+        ]
+        self.honest = [node for node in self.nodes if node.is_honest]
+        self._liars = {i for i, fault in schedule.faults.items() if fault is Fault.LIAR}
+        self._goal: int | None = None
+
+    # What a node asks of its world.
+
+    def make_core(self, node: Node, tip: FinalizedTip | None) -> Core:
+        return self.core_class(
+            genesis=self.genesis,
+            validators=self.validators,
+            me=node.index,
+            signer=sim_signer(node.index),
+            timing=self.timing,
+            finalized=tip,
+        )
+
+    def skew_ms(self, node: Node) -> int:
+        return self.schedule.skew_ms[node.instance]
+
+    def later(self, delay_ms: int, node: Node | None, kind: str, payload: Any) -> None:
+        self._sequence += 1
+        incarnation = -1 if node is None else node.incarnation
+        heapq.heappush(
+            self._queue,
+            (self.now_ms + delay_ms, self._sequence, node, incarnation, kind, payload),
+        )
+
+    def sync_delay_ms(self) -> int:
+        most = self.schedule.sync_ms_max
+        return self.rng.randrange(most) if most else 0
+
+    def execute_delay_ms(self) -> int:
+        most = self.schedule.execute_ms_max if self.now_ms < self.gst_ms else 50
+        return self.rng.randrange(most)
+
+    def round_trip_ms(self) -> int:
+        return self.rng.randrange(4, 400)
+
+    def pick_peer(self, node: Node, index: int | None) -> Node | None:
+        """Return a peer that answers a request now, the one asked for or any."""
+        able = [
+            peer
+            for peer in self.nodes
+            if peer is not node
+            and peer.is_up
+            and (index is None or peer.index == index)
+            and self.schedule.reachable(node.instance, peer.instance, self._elapsed_ms())
+        ]
+        return self.rng.choice(able) if able else None
+
+    def is_executed(self, node: Node, transaction_id: bytes) -> bool:
+        return any(transaction_id in c.block.transaction_ids for c in node.disk.chain)
+
+    def _elapsed_ms(self) -> int:
+        return self.now_ms - GENESIS_MS
+
+    # Network.
+
+    def send(self, node: Node, to: int | None, message: object) -> None:
+        if node.is_honest:
+            if isinstance(message, msg.VoteMessage):
+                self._check_sent(node, message.vote)
+            elif isinstance(message, msg.ProposalMessage):
+                self._check_sent(node, message.proposal.vote)
+        for peer in self.nodes:
+            if peer.index != node.index and (to is None or peer.index == to):
+                self._deliver(node.instance, node.index, peer, message)
+
+    def _check_sent(self, node: Node, vote: Vote) -> None:
+        if vote.validator != node.index:
+            raise Violation(f"{node.instance} sent a foreign vote")
+        if not self._is_durable(node, vote):
+            raise Violation(f"{node.instance} sent a vote that is not durable: {vote}")
+
+    def _is_durable(self, node: Node, vote: Vote) -> bool:
+        return vote in node.disk.guard.get(vote.view, ())
+
+    def _deliver(self, source: Instance, sender: int, peer: Node, message: object) -> None:
+        rng, schedule = self.rng, self.schedule
+        delay_ms = rng.randrange(5, 400)
+        if self.now_ms < self.gst_ms:
+            if not schedule.reachable(source, peer.instance, self._elapsed_ms()):
+                return
+            if rng.random() < schedule.loss:
+                return
+            delay_ms = rng.randrange(5, schedule.delay_ms_max)
+            if rng.random() < 0.05:
+                self.later(
+                    rng.randrange(5, 3 * schedule.delay_ms_max),
+                    None,
+                    "message",
+                    (peer, sender, message),
+                )
+        self.later(delay_ms, None, "message", (peer, sender, message))
+
+    # Crashes.
+
+    def crash_now(self, node: Node, record: WalRecord) -> Crash | None:
+        """Decide whether this append is the last thing a node does."""
+        schedule = self.schedule
+        if self.now_ms >= self.gst_ms or not node.is_honest:
+            return None
+        if schedule.crash_at_append is not None:
+            index, append, kind = schedule.crash_at_append
+            is_it = (node.index, node.disk.appends) == (index, append)
+            return kind if is_it else None
+        if (
+            schedule.crash_chance
+            and isinstance(record, WalVote)
+            and self.rng.random() < schedule.crash_chance
+        ):
+            return self.rng.choice(list(Crash))
+        return None
+
+    def restart_later(self, node: Node) -> None:
+        self.later(self.rng.randrange(100, CRASH_DOWN_MS_MAX), None, "restart", node)
+
+    def _crash(self, node: Node) -> None:
+        if node.is_up:
+            if node.is_honest:
+                self.check_replay(node)
+            node.crash(self.rng.choice(list(Crash)))
+            self.restart_later(node)
+
+    def _blackout(self) -> None:
+        """Everybody crashes at once, and one disk is gone."""
+        for node in self.nodes:
+            self._crash(node)
+        for node in self.nodes:
+            if node.index == self.schedule.lost_disk:
+                node.disk.lose()
+
+    # Oracles.
+
+    def evidence(self, first: Vote, second: Vote) -> None:
+        check_evidence(first, second, self.guards)
+        self.convicted.add(first.validator)
+
+    def final(self, node: Node, block: Block) -> None:
+        self.agreement.final(block)
+        if self.agreement.fork_at is not None and self.schedule.profile is not Profile.OVERLOAD:
+            raise Violation(f"fork at height {self.agreement.fork_at}, node {node.instance}")
+
+    def halted(self, node: Node, halt: out.Halt) -> None:
+        if node.is_honest and self.schedule.profile is not Profile.OVERLOAD:
+            raise Violation(f"{node.instance} halted: {halt}")
+
+    def check_replay(self, node: Node) -> None:
+        """A core rebuilt from the log knows what the live one knows."""
+        rebuilt = self.make_core(node, node.disk.tip())
+        for record in [*node.disk.replayed(), *node.disk.buffered]:
+            rebuilt.replay(record)
+        live, again = essence(node.core), essence(rebuilt)
+        floor = max(node.core.final_header.view, rebuilt.final_header.view)
+        for name, known in live.items():
+            newer = {key: value for key, value in known.items() if key > floor}
+            replayed = {key: value for key, value in again[name].items() if key > floor}
+            if newer != replayed:
+                raise Violation(f"{node.instance}: {name} after replay {replayed} not {newer}")
+
+    # Byzantine validators.
+
+    def _lie(self, node: Node, message: object) -> None:
+        """Sign everything for the block at hand, and propose twice."""
+        rng = self.rng
+        if isinstance(message, msg.VoteMessage):
+            view, block_hash = message.vote.view, message.vote.block_hash
+        elif isinstance(message, msg.ProposalMessage):
+            header = message.proposal.block.header
+            view, block_hash = header.view, header.hash
+        else:
+            return
+        for kind in VoteKind:
+            if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
+                target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
+                self._deliver_some(node, msg.VoteMessage(self._forge(node, kind, view, target)))
+        if node.core.leader_of(view + 1) == node.index and rng.random() < 0.5:
+            self._propose_twice(node, view + 1)
+
+    def _forge(self, node: Node, kind: VoteKind, view: int, block_hash: bytes) -> Vote:
+        digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
+        return Vote(kind, 0, view, block_hash, node.index, sim_signer(node.index)(digest))
+
+    def _deliver_some(self, node: Node, message: object) -> None:
+        for peer in self.nodes:
+            if peer.index != node.index and self.rng.random() < 0.6:
+                self._deliver(node.instance, node.index, peer, message)
+
+    def _propose_twice(self, node: Node, view: int) -> None:
+        core = node.core
+        state = core._state
+        parent = state.parent()
+        if parent is None or view <= parent.view:
+            return
+        certificate = None
+        record = state.views.find(parent.view)
+        if record is not None:
+            certificate = record.notarizations.get(parent.hash)
+        for offset_ms in range(2):
+            unknown = (bytes((offset_ms,)) * 32,) if self.rng.random() < 0.2 else ()
+            header = type(parent)(
+                **{
+                    **{name: getattr(parent, name) for name in parent.__struct_fields__},
+                    "view": view,
+                    "height": parent.height + 1,
+                    "parent_hash": parent.hash,
+                    "parent_view": parent.view,
+                    "time_ms": max(self.now_ms, parent.time_ms + 1) + offset_ms,
+                    "proposer": node.index,
+                    "body_root": body_root(unknown),
+                }
+            )
+            block = Block(header, unknown)
+            node.bodies[block.hash] = block
+            vote = self._forge(node, VoteKind.NOTARIZE, view, block.hash)
+            self._deliver_some(node, msg.ProposalMessage(Proposal(block, vote, certificate)))
+
+    # Running.
+
+    def run(self) -> Report:
+        """Run to the goal; raises `Violation`."""
+        schedule = self.schedule
+        for node in self.nodes:
+            self.later(self.rng.randrange(500), None, "restart", node)
+        for at_ms, index in schedule.crash_times:
+            self.later(at_ms, None, "crash", index)
+        for number, (at_ms, index) in enumerate(schedule.transactions):
+            self.later(at_ms, None, "client", (number, index))
+        if schedule.blackout_ms is not None:
+            self.later(schedule.blackout_ms, None, "blackout", None)
+        deadline_ms = self.gst_ms + RECOVERY_MS_MAX
+        views_at_goal = 0
+        while self._queue:
+            at_ms, _, node, incarnation, kind, payload = heapq.heappop(self._queue)
+            self.now_ms = at_ms
+            if at_ms > deadline_ms or self.steps > STEPS_MAX:
+                break
+            if node is not None and (not node.is_up or node.incarnation != incarnation):
+                continue
+            if self._goal is None and at_ms >= self.gst_ms + CRASH_DOWN_MS_MAX:
+                self._goal = self.agreement.height + GOAL_BLOCKS
+                views_at_goal = max(n.core.view for n in self.honest)
+                if schedule.profile is Profile.OVERLOAD:
+                    break
+            self._dispatch(node, kind, payload)
+            if self._goal is not None and kind == "execute" and self._is_done():
+                break
+        return self._report(views_at_goal)
+
+    def _dispatch(self, node: Node | None, kind: str, payload: Any) -> None:
+        match kind:
+            case "message":
+                peer, sender, message = payload
+                if not peer.is_up:
+                    return
+                self._log(peer, type(message).__name__)
+                peer.receive(sender, message)
+                if peer.index in self._liars and self.rng.random() < 0.3:
+                    self._lie(peer, message)
+                return
+            case "restart":
+                payload.start()
+                return
+            case "crash":
+                for target in self.nodes:
+                    if target.index == payload:
+                        self._crash(target)
+                return
+            case "client":
+                self._client(*payload)
+                return
+            case "blackout":
+                self._blackout()
+                return
+        assert node is not None
+        self._log(node, kind)
+        match kind:
+            case "timer":
+                node.feed_timer(*payload)
+            case "feed":
+                node.feed(payload)
+            case "synced":
+                node.synced(*payload)
+            case "fetch":
+                node.fetch(*payload)
+            case "body":
+                node._check_body(*payload)
+            case "sync":
+                node.sync(payload)
+            case "build":
+                node.build(payload)
+            case "pending":
+                node.tell_pending()
+            case "execute":
+                node.execute()
+            case "commit":
+                node.commit()
+
+    def _log(self, node: Node, what: str) -> None:
+        line = f"{self.now_ms} {node.instance} {what} {node.core.view}"
+        self.log_hash = zlib.crc32(line.encode(), self.log_hash)
+
+    def _client(self, number: int, index: int) -> None:
+        transaction_id, raw = self.workload.transaction(number, self.now_ms)
+        self.raw[transaction_id] = raw
+        for node in self.nodes:
+            is_home = node.index == index
+            if is_home or self.rng.random() >= self.schedule.loss:
+                node.take_transaction(transaction_id)
+
+    def _is_done(self) -> bool:
+        assert self._goal is not None
+        return all(n.is_up and n.core.executed_height >= self._goal for n in self.honest)
+
+    def _report(self, views_at_goal: int) -> Report:
+        views = max((n.core.view for n in self.nodes), default=0)
+        is_overload = self.schedule.profile is Profile.OVERLOAD
+        if not is_overload:
+            if self._goal is None or not self._is_done():
+                where = {
+                    n.instance: (n.core.view, n.core.executed_height, n.core.waiting_for())
+                    for n in self.honest
+                }
+                raise Violation(f"no progress to height {self._goal}: {where}")
+            if views - views_at_goal > RECOVERY_VIEWS_MAX:
+                raise Violation(f"{views - views_at_goal} views for {GOAL_BLOCKS} blocks")
+        if self.book is not None:
+            self._check_convictions()
+        return Report(
+            seed=self.schedule.seed,
+            steps=self.steps,
+            crashes=self.crashes,
+            height=self.agreement.height,
+            views=views,
+            convicted=len(self.convicted),
+            fork=self.agreement.fork_at is not None,
+            log_hash=self.log_hash,
+        )
+
+    def _check_convictions(self) -> None:
+        """A fork with less than two thirds faulty convicts a third of the power, all of it faulty."""
+        assert self.book is not None
+        powers, faults = self.schedule.powers, self.schedule.faults
+        guilty = self.book.convicted | self.convicted
+        if guilty - set(faults):
+            raise Violation(f"honest convicted: {guilty - set(faults)}")
+        faulty = sum(powers[i] for i in faults)
+        if self.agreement.fork_at is not None and 3 * faulty < 2 * sum(powers):
+            if 3 * sum(powers[i] for i in guilty) < sum(powers):
+                raise Violation(f"a fork convicts only {guilty} of {set(faults)}")
+
+
+def essence(core: Core) -> dict[str, dict[int, Any]]:
+    """Return what a core must remember over a restart, by view."""
+    state = core._state
+    records = state.views._records.items()
+    own = {} if state.own is None else state.own._votes
+    return {
+        "own votes": {
+            v: {k: vote.block_hash for k, vote in kinds.items()} for v, kinds in own.items()
+        },
+        "notarizations": {v: set(r.notarizations) for v, r in records if r.notarizations},
+        "nullifications": {v: True for v, r in records if r.nullification is not None},
+    }
+
+
+def simulate(
+    seed: int,
+    profile: Profile = Profile.MIXED,
+    *,
+    workload: Workload | None = None,
+    core_class: CoreFactory = Core,
+) -> Report:
+    """Run one seed; a violation says how to run it again."""
+    try:
+        simulator = Simulator(draw(seed, profile), workload=workload, core_class=core_class)
+        return simulator.run()
+    except AssertionError as error:
+        command = f"python -m tests.sim --profile {profile.value} --seed {seed}"
+        raise Violation(f"{error}\nrun again with: {command}") from error

@@ -119,10 +119,12 @@ class Home:
             raise StorageFault(f"{self.lock_file}: {error.strerror}") from None
         try:
             self._take(descriptor)
-            yield
-            # The file stays: removing it would let a third process lock a file that a second one
-            # has already opened.
-            os.ftruncate(descriptor, 0)
+            try:
+                yield
+            finally:
+                # The file stays: removing it would let a third process lock a file that a second
+                # one has already opened.
+                os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
 

@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "order": "Orders: place, cancel, cancel-all, list, show.",
     "config": "Configuration: show, check.",
     "replay": "Execute the stored blocks again and compare every app hash.",
+    "prune": "Drop old blocks of a stopped node.",
     "reset": "Back to genesis; keys and signer guard stay.",
     "bench": "The benchmarks of the performance page.",
     "version": "The version of this program.",

@@ -150,6 +150,10 @@ class ChainStore:
         """The lowest height whose block is kept."""
         return self._record(keys.META_FIRST, int) or 1
 
+    def first_entry(self, height: int) -> tuple[bytes, bytes]:
+        """Return the entry that makes a height the lowest kept one (pruning)."""
+        return keys.META_FIRST, encode(height)
+
     def block(self, height: int) -> Block | None:
         """Return the block at a height, unless it is pruned or not there yet."""
         return self._record(keys.BLOCK + keys.height_bytes(height), Block)
@@ -228,15 +232,20 @@ class ChainStore:
 
     def transaction_at(self, height: int, index: int) -> StoredTransaction | None:
         """Return the transaction at a place, unless its block is pruned."""
-        block = self.block(height)
-        if block is None or index >= len(block.transaction_ids):
-            return None
-        key = keys.height_bytes(height)
-        bodies = self._record(keys.BODIES + key, Bodies)
-        results = self._record(keys.RESULTS + key, Results)
-        if bodies is None or results is None:
-            raise self._missing(height)
-        return StoredTransaction(height, index, block.header.time_ms, bodies[index], results[index])
+        transactions = self.transactions_at(height)
+        return transactions[index] if index < len(transactions) else None
+
+    def transactions_at(self, height: int) -> list[StoredTransaction]:
+        """Return a stored block's transactions with their results, in body order."""
+        stored = self.stored_block(height)
+        if stored is None:
+            return []
+        time_ms = stored.block.header.time_ms
+        rows = zip(stored.transactions, self.results(height), strict=True)
+        return [
+            StoredTransaction(height, index, time_ms, raw, result)
+            for index, (raw, result) in enumerate(rows)
+        ]
 
     def results(self, height: int) -> Results:
         """Return the results of a stored block's transactions, in body order."""

@@ -70,7 +70,10 @@ class Database:
         self._wake = threading.Condition()
         self._entrance = trio.Lock()
         self._room = trio.Event()
-        self._thread = threading.Thread(target=self._write_loop, name="database writer")
+        # A daemon: an error elsewhere that skips `close` must not keep the process alive.
+        self._thread = threading.Thread(
+            target=self._write_loop, name="database writer", daemon=True
+        )
         self._thread.start()
 
     @classmethod

@@ -41,5 +41,8 @@ PAGE_ROWS_MAX: Final = 1_000
 PRUNE_BLOCKS_PER_STEP: Final = 200
 """Blocks removed by one call of pruning; the rest waits for the next call."""
 
+PRUNE_KEYS_PER_STEP: Final = 4_000
+"""Removed keys after which a step ends, whatever its number of blocks: some 10 ms of work."""
+
 BLOCKS_KEPT_MIN: Final = 1_024
 """Newest blocks that are never pruned: peers that were away for minutes fetch them."""

@@ -1,0 +1,125 @@
+"""What happened, newest first: trades, fills, transactions, and how orders ended.
+
+Rules
+    H1. Entries are written in the batch of their block (`indexes`), so a page never shows a block
+        that is not final, and a restart loses none.
+    H2. Pages go backwards from a cursor; a cursor is the place of the last row that was shown, so
+        new blocks do not shift pages.
+    H3. An open order is in the exchange's state, not here.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TypeAlias, TypeVar
+
+from omninode.encoding import decode
+from omninode.errors import BrokenInvariant, Malformed, StorageFault
+from omninode.storage import keys
+from omninode.storage.chain import ChainStore
+from omninode.storage.database import Database
+from omninode.storage.indexes import TAKER
+from omninode.storage.limits import PAGE_ROWS_MAX, RECORD_BYTES_MAX
+from omninode.storage.records import (
+    ClosedOrder,
+    Fill,
+    FillReference,
+    StoredTrade,
+    StoredTransaction,
+)
+
+T = TypeVar("T")
+
+FillPosition: TypeAlias = tuple[int, int, int]
+"""Height, event within the block, and 0 for the maker's or 1 for the taker's side."""
+
+
+class History:
+    """Reads the index entries of an open database."""
+
+    def __init__(self, database: Database, chain: ChainStore) -> None:
+        self._database = database
+        self._chain = chain
+
+    def trades(self, market: str, *, limit: int, before: int | None = None) -> list[StoredTrade]:
+        """Return trades of a market, newest first.
+
+        Args:
+            market: Its name.
+            limit: At most so many, up to `PAGE_ROWS_MAX`.
+            before: Only trades with a lower sequence number than this.
+        """
+        stop = None if before is None else keys.height_bytes(before)
+        rows = self._database.iterate(keys.market_prefix(market), stop=stop, reverse=True)
+        return [_decode(value, StoredTrade) for _, value in islice(rows, _bounded(limit))]
+
+    def fills(
+        self, account: bytes, *, limit: int, before: FillPosition | None = None
+    ) -> list[Fill]:
+        """Return an account's sides of trades, newest first.
+
+        Args:
+            account: Its address.
+            limit: At most so many, up to `PAGE_ROWS_MAX`.
+            before: The `position` of the last fill that was shown.
+        """
+        stop = None
+        if before is not None:
+            height, event, role = before
+            stop = keys.place_bytes(height, event) + bytes((role,))
+        rows = self._database.iterate(keys.ACCOUNT_FILL + account, stop=stop, reverse=True)
+        fills = []
+        for key, value in islice(rows, _bounded(limit)):
+            reference = _decode(value, FillReference)
+            trade = self._database.get(
+                keys.market_prefix(reference.market) + keys.height_bytes(reference.sequence)
+            )
+            if trade is None:  # pruned since the iterator was made
+                break
+            position = (*keys.read_place(key), key[-1])
+            fills.append(Fill(position, key.endswith(TAKER), _decode(trade, StoredTrade)))
+        return fills
+
+    def closed_order(self, order_id: bytes) -> ClosedOrder | None:
+        """Return how an order ended: filled, cancelled, or rejected."""
+        value = self._database.get(keys.CLOSED_ORDER + order_id)
+        return None if value is None else _decode(value, ClosedOrder)
+
+    def transactions(
+        self, account: bytes, *, limit: int, before: tuple[int, int] | None = None
+    ) -> list[StoredTransaction]:
+        """Return the transactions that acted for an account, newest first.
+
+        Args:
+            account: Its address.
+            limit: At most so many, up to `PAGE_ROWS_MAX`.
+            before: Height and index of the last transaction that was shown.
+        """
+        stop = None if before is None else keys.place_bytes(*before)
+        rows = self._database.iterate(keys.ACCOUNT_TRANSACTION + account, stop=stop, reverse=True)
+        found: list[StoredTransaction] = []
+        block: list[StoredTransaction] = []
+        for key, _ in islice(rows, _bounded(limit)):
+            height, index = keys.read_place(key)
+            if not block or block[0].height != height:
+                block = self._chain.transactions_at(height)
+            if not block:  # pruned since the iterator was made
+                break
+            found.append(block[index])
+        return found
+
+
+def _bounded(limit: int) -> int:
+    if not 0 <= limit <= PAGE_ROWS_MAX:
+        raise BrokenInvariant(f"a page of {limit} rows; whoever asks bounds it by {PAGE_ROWS_MAX}")
+    return limit
+
+
+def _decode(value: bytes, kind: type[T]) -> T:
+    try:
+        return decode(value, kind, size_max=RECORD_BYTES_MAX)
+    except Malformed as error:
+        raise StorageFault(
+            f"a record of the database is damaged ({error}); `omninode reset` and let the node "
+            "sync again"
+        ) from error

@@ -39,7 +39,9 @@ from omninode.node.admission_ports import AdmissionPorts
 from omninode.node.admission_state import ExchangeAdmission
 from omninode.node.chain_state import ChainState
 from omninode.node.clock import wall_clock_ms
+from omninode.node.condition import NodeCondition
 from omninode.node.config import NodeConfig
+from omninode.node.divergence import PARTS_PROTOCOL, PARTS_REPLY_BYTES_MAX, DivergenceFinder
 from omninode.node.execution import Execution
 from omninode.node.home import Home
 from omninode.node.keys.node_keys import NodeKeys
@@ -48,7 +50,6 @@ from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
 from omninode.node.net.service import Network
 from omninode.node.net.settings import NetworkSettings, Plane
 from omninode.node.peer_port import ValidatorPeers
-from omninode.node.transaction_frames import decode_frame
 from omninode.storage.pruning import Pruner
 from omninode.storage.records import CommittedBlock
 
@@ -89,6 +90,14 @@ class Node:
         self.admission = self._build_admission()
         self.core = self._build_core(keys)
         self.consensus = self._build_consensus()
+        self.condition = NodeCondition(
+            self.network,
+            self.consensus,
+            moniker=config.node.moniker,
+            idle_block_interval_ms=config.consensus.idle_block_interval_ms,
+        )
+        self.divergence = DivergenceFinder(self.network, state.chain)
+        self._halt_seen = trio.Event()
         self._wire_network()
 
     def _build_admission(self) -> Admission:
@@ -156,20 +165,18 @@ class Node:
     def _wire_network(self) -> None:
         network, bodies, sync = self.network, self.consensus.bodies, self.consensus.sync
         network.on_frame(Plane.VOTE, self.consensus.inbox.receive)
-        network.on_frame(Plane.DATA, self._receive_transactions)
+        network.on_frame(Plane.DATA, self.admission.receive_frame)
         network.on_connect(self.consensus.peer_connected)
         for protocol, handler, request_max, response_max in (
             (BLOCK_PROTOCOL, bodies.serve_block, 64, REPLY_BYTES_MAX),
             (TRANSACTIONS_PROTOCOL, bodies.serve_transactions, 1 << 20, REPLY_BYTES_MAX),
             (BLOCKS_PROTOCOL, sync.serve, 64, SYNC_REPLY_BYTES_MAX),
+            (PARTS_PROTOCOL, self.divergence.serve, 64, PARTS_REPLY_BYTES_MAX),
         ):
             network.on_request(
                 protocol, handler, max_request_bytes=request_max, max_response_bytes=response_max
             )
-        network.subscribe(TRANSACTIONS_TOPIC, self._receive_transactions)
-
-    async def _receive_transactions(self, peer: str, frame: bytes) -> None:
-        await self.admission.receive(peer, decode_frame(frame))
+        network.subscribe(TRANSACTIONS_TOPIC, self.admission.receive_frame)
 
     def _broadcast_transactions(self, frame: bytes) -> object:
         """Hand transactions on: validators over their direct streams, everybody else by gossip."""
@@ -184,14 +191,28 @@ class Node:
 
     def _on_stored(self, committed: CommittedBlock) -> None:
         """A block is durable: what rests on it may be told (L2 of `execution`)."""
+        self.condition.stored(committed.block.header.height)
 
     def _on_halt(self, halted: Halted) -> None:
+        self.condition.halt(halted)
+        self._halt_seen.set()
+
+    async def _explain_halt(self) -> None:
+        """Find out where the state left the network's, and say so (PROTOCOL.md P5)."""
+        await self._halt_seen.wait()
+        halted = self.consensus.halted
+        if halted is None:
+            raise BrokenInvariant("halted without a reason")
+        peers = self.network.connected_peers()
+        found = await self.divergence.find(halted, peers)
+        if found is not None:
+            self.condition.diverged(found)
         log.error(
             "halted",
-            height=halted.height,
+            why=self.condition.halted(),
             expected=halted.expected.hex(),
             ours=halted.ours.hex(),
-            hint="this node's state differs from the network's: `omninode reset`, then start",
+            hint="stop the node, `omninode reset`, start it: it fetches the chain from its peers",
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -203,6 +224,7 @@ class Node:
             async with trio.open_nursery() as outer:
                 await outer.start(self.execution.run)
                 outer.start_soon(self._prune)
+                outer.start_soon(self._explain_halt)
                 await outer.start(self.network.run)
                 await outer.start(self.admission.run)
                 await self.admission.restore(self.state.journal.load())

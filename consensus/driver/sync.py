@@ -35,6 +35,9 @@ log = structlog.get_logger("consensus")
 
 BLOCKS_PROTOCOL = "/omninode/blocks/1"
 REQUEST_TIMEOUT_MS = 10_000
+BEHIND_BLOCKS = 8
+"""A node this far below what a peer has is said to catch up."""
+
 OBSERVER_POLL_MS = 250
 """A node outside the validator mesh sees no votes, so it asks for new blocks at this pace."""
 
@@ -69,8 +72,7 @@ class BlockSync:
         self._genesis_hash = genesis_hash
         self._wanted = trio.Event()
         self._source: int | None = None
-        self.active = False
-        self.target_height = 0
+        self._target_height = 0
 
     def request(self, source: int | None) -> None:
         """Say that we are behind; `source` is the validator that made us see it."""
@@ -83,12 +85,13 @@ class BlockSync:
             with trio.move_on_after(OBSERVER_POLL_MS / 1000 if self._is_observer else float("inf")):
                 await self._wanted.wait()
             self._wanted = trio.Event()
-            self.active = True
-            try:
-                while await self._one_run():
-                    pass
-            finally:
-                self.active = False
+            while await self._one_run():
+                pass
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a peer has more blocks than we, beyond the protocol's own pace."""
+        return self._service.core.final_height + BEHIND_BLOCKS < self._target_height
 
     @property
     def _is_observer(self) -> bool:
@@ -128,7 +131,7 @@ class BlockSync:
             peer, BLOCKS_PROTOCOL, encode(BlocksRequest(start)), timeout_ms=REQUEST_TIMEOUT_MS
         )
         reply = decode(answer, BlocksReply, size_max=SYNC_REPLY_BYTES_MAX)
-        self.target_height = max(self.target_height, reply.height)
+        self._target_height = max(self._target_height, reply.height)
         if not reply.blocks or reply.certificate is None:
             return False
         self._check_run(reply, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 from collections.abc import Generator
@@ -12,6 +13,7 @@ import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 SEED_DEFAULT = 1
+EXIT_GRACE_S = 20
 
 # No deadline: on a shared two-core machine it measures the neighbours. CI draws the same examples
 # each time, so that it is red for a change only; a developer's machine explores.
@@ -32,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=SEED_DEFAULT,
         help="what tests with chance start from; a failure prints the one it had",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """End the process, with all stacks, if a test left a thread that would keep it for ever."""
+    faulthandler.dump_traceback_later(EXIT_GRACE_S, exit=True)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ MarketFlag = Annotated[
 def list_(rpc: RpcUrl = None) -> None:
     """List the markets with their grids, fees and best prices."""
     with connect(rpc) as node:
-        document = _document(node.call("omni_getMarkets"), "markets")
+        document: dict[str, Any] = node.call("omni_getMarkets")
     rows = [[market.get(column) for column in MARKET_COLUMNS] for market in document["markets"]]
     emit(document, lambda: print_table(MARKET_COLUMNS, rows, empty="no markets"))
 
@@ -68,7 +68,7 @@ def trades(
     """Show a market's newest trades."""
     params = {"market": _market(market, named), "limit": limit}
     with connect(rpc) as node:
-        document = _document(node.call("omni_getTrades", params), "trades")
+        document: dict[str, Any] = node.call("omni_getTrades", params)
     rows = [[trade.get(column) for column in TRADE_COLUMNS] for trade in document["trades"]]
     emit(document, lambda: print_table(TRADE_COLUMNS, rows, empty="no trades yet"))
 
@@ -78,11 +78,6 @@ def _market(argument: str | None, flag: str | None) -> str:
     if name is None:
         raise ConfigError("name the market", hint="`omninode market list` shows them")
     return name
-
-
-def _document(answer: object, name: str) -> dict[str, Any]:
-    """Return an answer as a document; some methods answer a bare list."""
-    return answer if isinstance(answer, dict) else {name: answer}
 
 
 def _print_book(document: dict[str, Any]) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import typer
 
 from omninode.node.cli.endpoint import RpcUrl, connect
 from omninode.node.cli.output import emit, print_fields, print_table, short_hash
+
+PEER_COLUMNS: Final = (
+    "moniker",
+    "connected",
+    "direction",
+    "ping_ms",
+    "score",
+    "address",
+    "peer_id",
+    "last_error",
+)
+VALIDATOR_COLUMNS: Final = ("moniker", "address", "power", "score", "jailed", "peer_id")
 
 app = typer.Typer()
 peers_app = typer.Typer()
@@ -26,18 +38,18 @@ def status(rpc: RpcUrl = None) -> None:
 def peers(rpc: RpcUrl = None) -> None:
     """Who this node is connected with."""
     with connect(rpc) as node:
-        rows: list[dict[str, Any]] = node.call("omni_getPeers")
-    columns = ["peer_id", "moniker", "address", "score", "ping_ms"]
-    emit({"peers": rows}, lambda: _print_rows(columns, rows, empty="no peers"))
+        document: dict[str, Any] = node.call("omni_getPeers")
+    rows = [[peer.get(column) for column in PEER_COLUMNS] for peer in document["peers"]]
+    emit(document, lambda: print_table(PEER_COLUMNS, rows, empty="no peers"))
 
 
 @validators_app.command()
 def validators(rpc: RpcUrl = None) -> None:
     """The validator set."""
     with connect(rpc) as node:
-        rows: list[dict[str, Any]] = node.call("omni_getValidators")
-    columns = ["moniker", "address", "power", "peer_id"]
-    emit({"validators": rows}, lambda: _print_rows(columns, rows, empty="no validators"))
+        document: dict[str, Any] = node.call("omni_getValidators")
+    rows = [[row.get(column) for column in VALIDATOR_COLUMNS] for row in document["validators"]]
+    emit(document, lambda: print_table(VALIDATOR_COLUMNS, rows, empty="no validators"))
 
 
 def _print_status(document: dict[str, Any]) -> None:
@@ -48,8 +60,3 @@ def _print_status(document: dict[str, Any]) -> None:
     if isinstance(validator, dict):
         fields["validator"] = f"{validator.get('address')} (power {validator.get('power')})"
     print_fields(fields)
-
-
-def _print_rows(columns: list[str], rows: list[dict[str, Any]], *, empty: str) -> None:
-    present = [column for column in columns if any(column in row for row in rows)]
-    print_table(present, [[row.get(column) for column in present] for row in rows], empty=empty)

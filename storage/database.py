@@ -109,8 +109,7 @@ class Database:
     async def write(self, batch: Batch, *, sync: bool) -> None:
         """Write a batch; returns when it is written, with `sync` when it is durable.
 
-        A caller that is cancelled while it waits for room wrote nothing; once queued, a batch is
-        written, and the wait for it can not be cancelled.
+        It can not be cancelled: the batch is written, and only then does the caller notice.
 
         Args:
             batch: Applied as one (D2); a later entry of a key wins.
@@ -128,12 +127,13 @@ class Database:
                 token.run_sync_soon(self._made_room, idempotent=True)
 
         write = _Write(batch, sync=sync, done=done)
-        async with self._entrance:
-            while not self._has_room(write):
-                # `_made_room` runs in this thread too, so it can not come before the new event.
-                self._room = trio.Event()
-                await self._room.wait()
-            self._enqueue(write)
+        with trio.CancelScope(shield=True):
+            async with self._entrance:
+                while not self._has_room(write):
+                    # `_made_room` runs in this thread too, so it can not come before the event.
+                    self._room = trio.Event()
+                    await self._room.wait()
+                self._enqueue(write)
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         if write.fault is not None:
             raise write.fault

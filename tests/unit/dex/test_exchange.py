@@ -256,6 +256,28 @@ def test_a_replacement_is_refused_without_funds_or_when_post_only_would_trade() 
     assert world.replace(ALICE, mine, "10", "51").code == "ok"
 
 
+def test_a_replacement_may_use_what_the_order_holds() -> None:
+    world = World()
+    world.transfer(CAROL, DAVE, "100.2")
+    mine = world.place(DAVE, "buy", "1", "100").items[0].order_id
+    assert world.balance(DAVE, "USDC") == (0, 100_200_000)
+    assert world.replace(DAVE, mine, "1", "100.01").reason == "insufficient_balance"
+    assert world.replace(DAVE, mine, "2", "50").code == "ok"
+    assert world.balance(DAVE, "USDC") == (0, 100_200_000)
+
+
+def test_the_slippage_bound_rounds_towards_the_best_price() -> None:
+    world = World()
+    for price in ("0.19", "0.2"):
+        world.place(ALICE, "sell", "1", price)
+    # 5 % of 19 ticks is not one tick.
+    assert world.place(BOB, "buy", "2").items[0].filled == 10**8
+    world.cancel_all(ALICE)
+    for price in ("0.19", "0.18"):
+        world.place(ALICE, "buy", "1", price)
+    assert world.place(BOB, "sell", "2").items[0].filled == 10**8
+
+
 def test_cancel_all_takes_one_market_or_all_of_one_subaccount() -> None:
     world = World()
     world.transfer(ALICE, ALICE, "1000", to_subaccount=1)

@@ -177,34 +177,40 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     @cached_property
     def market_specs(self) -> dict[str, MarketSpec]:
         """The markets in integers, by name, in the file's order."""
-        decimals = {asset.name: asset.decimals for asset in self.assets}
-        index = {asset.name: place for place, asset in enumerate(self.assets)}
-        return {
-            market.name: MarketSpec(
-                place,
-                name=market.name,
-                base=market.base,
-                quote=market.quote,
-                base_asset=index[market.base],
-                quote_asset=index[market.quote],
-                base_decimals=decimals[market.base],
-                quote_decimals=decimals[market.quote],
-                tick_text=market.tick,
-                lot_text=market.lot,
-                min_notional_text=market.min_notional,
-                max_notional_text=market.max_notional,
-                reference_price_text=market.reference_price,
-                maker_ppm=market.maker_fee_ppm,
-                taker_ppm=market.taker_fee_ppm,
-                band_ppm=market.price_band_ppm,
-            )
-            for place, market in enumerate(self.markets)
-        }
+        return {market.name: self.market_spec(place) for place, market in enumerate(self.markets)}
 
     @cached_property
     def asset_index(self) -> dict[str, int]:
         """An asset's place in the file, by which records name it."""
         return {asset.name: place for place, asset in enumerate(self.assets)}
+
+    def market_spec(self, index: int) -> MarketSpec:
+        """Turn one market into integers.
+
+        Raises:
+            Malformed: A number that can not be counted.
+            Rejected: A number finer than its unit.
+        """
+        market = self.markets[index]
+        base, quote = self.asset_index[market.base], self.asset_index[market.quote]
+        return MarketSpec(
+            index,
+            name=market.name,
+            base=market.base,
+            quote=market.quote,
+            base_asset=base,
+            quote_asset=quote,
+            base_decimals=self.assets[base].decimals,
+            quote_decimals=self.assets[quote].decimals,
+            tick_text=market.tick,
+            lot_text=market.lot,
+            min_notional_text=market.min_notional,
+            max_notional_text=market.max_notional,
+            reference_price_text=market.reference_price,
+            maker_ppm=market.maker_fee_ppm,
+            taker_ppm=market.taker_fee_ppm,
+            band_ppm=market.price_band_ppm,
+        )
 
     def market_rules(self, name: str) -> MarketSpec | None:
         """Return a market's grid, or None (`dex.transaction.Rules`)."""
@@ -339,10 +345,10 @@ def _check_markets(genesis: Genesis) -> None:
             raise _WrongValue(f"{path}.name: must be BASE-QUOTE of two assets, not {market.name}")
         if market.maker_fee_ppm > market.taker_fee_ppm:
             raise _WrongValue(f"{path}.maker_fee_ppm: must not be above taker_fee_ppm")
-    try:
-        _ = genesis.market_specs
-    except (Malformed, Rejected) as error:
-        raise _WrongValue(f"markets: {error}") from None
+        try:
+            genesis.market_spec(place)
+        except (Malformed, Rejected) as error:
+            raise _WrongValue(f"{path}: {error}") from None
 
 
 def _check_balances(genesis: Genesis) -> None:

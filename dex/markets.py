@@ -65,9 +65,9 @@ class MarketSpec:
         self.size_decimals: int = _digits_after_point(lot_text)
         self.lot: int = parse_units(lot_text, self.size_decimals)
         if self.size_decimals > base_decimals:  # M2
-            raise Malformed(f"{name}: a lot of {lot_text} is finer than the base unit of {base}")
+            raise Malformed(f"a lot of {lot_text} is finer than the base unit of {base}")
         if self.price_decimals > DECIMALS_MAX:
-            raise Malformed(f"{name}: a tick has at most {DECIMALS_MAX} digits after the point")
+            raise Malformed(f"a tick has at most {DECIMALS_MAX} digits after the point")
         self.base_per_lot: int = self.lot * _power_of_ten(base_decimals - self.size_decimals)
         numerator = self.tick * self.lot * _power_of_ten(quote_decimals)
         denominator = _power_of_ten(self.price_decimals + self.size_decimals)

@@ -64,11 +64,22 @@ class Endpoint:
             return self._limited(wait_s, text)
         settings = self.settings
         request = parse(text, nesting_max=settings.nesting_max, batch_max=settings.batch_max)
-        if isinstance(request, Batch) and len(request.items) > paid:
-            wait_s = self._limiter.take(client, len(request.items) - paid, now_s=now_s)
+        owed = self._price(request) - paid
+        if owed > 0:
+            wait_s = self._limiter.take(client, owed, now_s=now_s)
             if wait_s > 0:
-                return self._limited(wait_s, b"")
+                return self._limited(wait_s, b"" if isinstance(request, Batch) else text)
         return request
+
+    def _price(self, request: Request) -> int:
+        """Return what the calls of a request cost together."""
+        items = request.items if isinstance(request, Batch) else (request,)
+        methods = self.dispatcher.methods
+        price = 0
+        for item in items:
+            method = methods.get(item.method) if isinstance(item, Call) else None
+            price += 1 if method is None else method.cost
+        return price
 
     def _limited(self, wait_s: float, text: bytes) -> Refusal:
         error = error_object(

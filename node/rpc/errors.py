@@ -45,6 +45,7 @@ CODES: Final[Mapping[str, int]] = {
     "timeout": TIMEOUT,
     "response_too_large": TOO_LARGE,
     "request_too_large": TOO_LARGE,
+    "book_too_large": TOO_LARGE,
     "starting": NOT_READY,
     "catching_up": NOT_READY,
     "halted": NOT_READY,

@@ -88,5 +88,17 @@ SUBSCRIPTIONS_MAX: Final = 64
 WAITERS_MAX: Final = 20_000
 """Calls waiting for a transaction to become final; the next one is refused (`busy`)."""
 
+RECEIPTS_MAX: Final = 50_000
+"""Acknowledged transactions remembered until they are final; beyond it the oldest is forgotten."""
+
+BOOK_LEVELS_MAX: Final = 20_000
+"""Most levels of a side in the snapshot of a book; a larger book is refused (`book_too_large`)."""
+
+BLOCK_RANGE_MAX: Final = 100
+"""Most blocks of one `omni_getBlocks`."""
+
+BLOCK_ROWS_MAX: Final = 20_000
+"""Most transactions and events together of one `omni_getBlocks`; beyond it `response_too_large`."""
+
 METRICS_CONNECTIONS_MAX: Final = 16
 """Open connections to the metrics port; newcomers beyond it are refused."""

@@ -1,8 +1,8 @@
 """How much a client may ask: a token bucket for each address.
 
-A request costs one token per call and at least one for each started `TOKEN_BYTES` of its text.
-Tokens come back at `requests_per_second`, up to `requests_burst`. An IPv6 client is its /64, for
-whoever has one address has them all.
+A request costs a token per call (a heavy read: its method's `cost`), and at least one for each
+started `TOKEN_BYTES` of its text. Tokens come back at `requests_per_second`, up to
+`requests_burst`. An IPv6 client is its /64, for whoever has one address has them all.
 """
 
 from __future__ import annotations

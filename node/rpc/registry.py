@@ -1,7 +1,7 @@
 """Methods: one decorator binds a name to a function, the struct of its parameters and its result.
 
-    @method("omni_getBlock", errors=("unknown_block",))
-    def get_block(context: Context, params: GetBlock) -> BlockDocument:
+    @method("omni_getBlock", result=results.Block, errors=("unknown_block",))
+    def get_block(context: Context, params: GetBlock) -> Document:
         "Return one block with its transactions."
 
 The struct says everything about the parameters: names, types, ranges, defaults and their
@@ -44,6 +44,7 @@ class Method(Generic[P]):
     params: type[P]
     result: object
     errors: tuple[str, ...]
+    cost: int
     timeout_s: float
     is_async: bool
     reads_state: bool
@@ -80,7 +81,9 @@ class Method(Generic[P]):
 def method(
     name: str,
     *,
+    result: object,
     errors: tuple[str, ...] = (),
+    cost: int = 1,
     timeout_s: float = CALL_TIMEOUT_S,
     reads_state: bool = True,
     streams: bool = False,
@@ -89,7 +92,9 @@ def method(
 
     Args:
         name: Its name on the wire.
+        result: The type of its result, for descriptions.
         errors: The reasons it may refuse with, beside those that every method has.
+        cost: What a call costs a client, in tokens (`rate`); more for heavy reads.
         timeout_s: Its deadline; only methods that await are bound by it.
         reads_state: Whether it serves the exchange's state or history.
         streams: Whether it works on WebSocket connections only.
@@ -102,8 +107,9 @@ def method(
             name=name,
             function=function,
             params=params,
-            result=hints["return"],
+            result=result,
             errors=errors,
+            cost=cost,
             timeout_s=timeout_s,
             is_async=inspect.iscoroutinefunction(function),
             reads_state=reads_state,

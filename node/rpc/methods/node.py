@@ -1,0 +1,159 @@
+"""The node and its network: status, peers, validators, consensus, genesis."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from omninode import __version__
+from omninode.consensus.types import VoteKind
+from omninode.crypto import checksum_address
+from omninode.errors import UserError
+from omninode.node.net.peers import PeerInfo
+from omninode.node.rpc import results
+from omninode.node.rpc.context import Context
+from omninode.node.rpc.ports import Services
+from omninode.node.rpc.registry import Params, method
+from omninode.storage.records import StoredHead
+
+Document = dict[str, Any]
+
+FULL_SCORE: Final = "1"
+"""Everybody's participation score until participation is measured."""
+
+_VOTE_WORDS: Final = {
+    VoteKind.NOTARIZE: "notarize",
+    VoteKind.NULLIFY: "nullify",
+    VoteKind.FINALIZE: "finalize",
+}
+
+
+def stored_head(node: Services) -> StoredHead:
+    """Return the newest stored block's head.
+
+    Raises:
+        UserError: `starting`: there is none yet.
+    """
+    head = node.chain.head()
+    if head is None:
+        raise UserError("starting", "the node has no state yet", hint="ask again in a moment")
+    return head
+
+
+@method("omni_status", result=results.Status, reads_state=False, errors=("starting",))
+def get_status(context: Context[Services], params: Params) -> Document:
+    """Say what this node is doing."""
+    del params
+    node = context.node
+    head, condition = stored_head(node), node.condition
+    index = condition.validator_index
+    validator = None if index is None else node.validators.validators[index]
+    return {
+        "chain_id": node.genesis.chain_id,
+        "genesis_hash": "0x" + node.genesis.hash.hex(),
+        "version": __version__,
+        "node_id": condition.node_id,
+        "moniker": condition.moniker,
+        "height": head.height,
+        "block_hash": "0x" + head.block_hash.hex(),
+        "app_hash": "0x" + head.app_hash.hex(),
+        "block_time_ms": head.header.time_ms,
+        "catching_up": condition.is_catching_up(),
+        "halted": condition.halted(),
+        "peers": sum(peer.connected_since_ms is not None for peer in condition.peers()),
+        "validator": None
+        if validator is None
+        else {
+            "address": checksum_address(validator.address),
+            "power": validator.power,
+            "score": FULL_SCORE,
+            "jailed": False,
+        },
+    }
+
+
+@method("omni_getPeers", result=results.Peers, reads_state=False, errors=("starting",))
+def get_peers(context: Context[Services], params: Params) -> Document:
+    """List the peers that this node knows, connected ones first."""
+    del params
+    node = context.node
+    rows = [_peer(peer) for peer in node.condition.peers()[: node.list_max]]
+    return {"height": stored_head(node).height, "peers": rows}
+
+
+def _peer(peer: PeerInfo) -> Document:
+    return {
+        "peer_id": peer.id,
+        "moniker": peer.moniker,
+        "address": peer.addresses[0] if peer.addresses else None,
+        "connected": peer.connected_since_ms is not None,
+        "direction": peer.direction,
+        "ping_ms": None if peer.rtt_ms is None else round(peer.rtt_ms, 1),
+        "score": peer.score,
+        "is_validator": peer.is_validator,
+        "last_error": peer.last_error,
+    }
+
+
+@method("omni_getGenesis", result=results.GenesisResult, errors=("starting",), reads_state=False)
+def get_genesis(context: Context[Services], params: Params) -> Document:
+    """Return the network's rules and first balances, and their hash."""
+    del params
+    node = context.node
+    return {
+        "genesis_hash": "0x" + node.genesis.hash.hex(),
+        "height": stored_head(node).height,
+        "genesis": node.genesis,
+    }
+
+
+@method("omni_getConsensusState", result=results.ConsensusState, reads_state=False)
+def get_consensus_state(context: Context[Services], params: Params) -> Document:
+    """Tell the present view, who voted in it, and what it waits for."""
+    del params
+    node = context.node
+    consensus, members = node.parts.consensus, node.validators
+    rows = zip(members.validators, consensus.votes_in_view(), strict=True)
+    return {
+        "height": consensus.final_height,
+        "executed_height": consensus.executed_height,
+        "epoch": members.epoch,
+        "view": consensus.view,
+        "leader": checksum_address(members.validators[consensus.leader].address),
+        "armed": consensus.is_armed,
+        "waiting_for": consensus.waiting_for(),
+        "quorum": members.total_power * 2 // 3 + 1,
+        "total_power": members.total_power,
+        "votes": [
+            {
+                "address": checksum_address(validator.address),
+                "moniker": validator.moniker,
+                "power": validator.power,
+                "votes": [_VOTE_WORDS[kind] for kind in kinds],
+            }
+            for validator, kinds in rows
+        ],
+    }
+
+
+@method("omni_getValidators", result=results.Validators, errors=("starting",))
+def get_validators(context: Context[Services], params: Params) -> Document:
+    """List the validators of the present epoch."""
+    del params
+    members = context.node.validators
+    return {
+        "height": stored_head(context.node).height,
+        "epoch": members.epoch,
+        "total_power": members.total_power,
+        "validators": [
+            {
+                "address": checksum_address(validator.address),
+                "moniker": validator.moniker,
+                "power": validator.power,
+                "public_key": "0x" + validator.public_key.hex(),
+                "peer_id": validator.peer_id,
+                "score": FULL_SCORE,
+                "jailed": False,
+            }
+            for validator in members.validators
+        ],
+    }

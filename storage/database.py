@@ -196,11 +196,6 @@ class Database:
             raise self._unreadable(error) from error
         return self._guarded(rows)
 
-    def size_bytes(self, prefix: bytes) -> int:
-        """Estimate what the keys with a prefix take on the disk, without what is only in memory."""
-        size: int = self._level.approximate_size(prefix, prefix + b"\xff" * 8)
-        return size
-
     def close(self) -> None:
         """Write what is queued, then close; a second call does nothing."""
         with self._wake:

@@ -95,8 +95,7 @@ class Database:
             )
         except (plyvel.Error, OSError) as error:
             raise StorageFault(
-                f"the database {path} can not be opened: {error}. If another process uses it, stop "
-                "that one; if it is damaged, `omninode reset` and let the node sync again"
+                f"the database {path} can not be opened: {_words(error)}. {_advice(error)}"
             ) from error
         return cls(path, level)
 
@@ -259,12 +258,25 @@ class Database:
                             batch.put(key, value)
         except (plyvel.Error, OSError) as error:
             self.fault = StorageFault(
-                f"the database {self._path} can not be written: {error}. Free or replace the disk "
-                "and start again: nothing that was acknowledged is lost"
+                f"the database {self._path} can not be written: {_words(error)}. Free or replace "
+                "the disk and start again: nothing that was acknowledged is lost"
             )
 
     def _unreadable(self, error: Exception) -> StorageFault:
         return StorageFault(
-            f"the database {self._path} can not be read: {error}. Check the disk; if it is sound, "
-            "`omninode reset` and let the node sync again"
+            f"the database {self._path} can not be read: {_words(error)}. {_advice(error)}"
         )
+
+
+def _words(error: Exception) -> str:
+    """Return the message of LevelDB, which comes as bytes."""
+    said = error.args[0] if error.args else error
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, plyvel.CorruptionError):
+        return "It is damaged: check the disk, then `omninode reset` and let the node sync again"
+    if _words(error).startswith("IO error: lock "):
+        return "Another process uses it: stop that one first"
+    return "Free or mend the disk and start again"

@@ -141,13 +141,13 @@ async def test_after_one_failure_nothing_is_written(
 ) -> None:
     class Broken:
         def __getattr__(self, name: str) -> object:
-            raise plyvel.IOError("No space left on device")
+            raise plyvel.IOError(b"No space left on device")
 
     database = Database.open(tmp_path)
     await database.write([(b"before", b"")], sync=True)
     level = database._level
     monkeypatch.setattr(database, "_level", Broken())
-    with pytest.raises(StorageFault, match="No space left") as first:
+    with pytest.raises(StorageFault, match=": No space left on device") as first:
         await database.write([(b"lost", b"")], sync=True)
     monkeypatch.setattr(database, "_level", level)
     with pytest.raises(StorageFault) as second:
@@ -179,7 +179,7 @@ def test_works_without_trio(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_named(tmp_path: Path) -> None:
-    with Database.open(tmp_path), pytest.raises(StorageFault, match="another process"):
+    with Database.open(tmp_path), pytest.raises(StorageFault, match="Another process"):
         Database.open(tmp_path)
 
 
@@ -192,7 +192,7 @@ def test_a_damaged_table_is_found_when_it_is_read(tmp_path: Path) -> None:
     image = bytearray(table.read_bytes())
     image[len(image) // 2] ^= 1
     table.write_bytes(image)
-    with Database.open(tmp_path) as database, pytest.raises(StorageFault, match="can not be read"):
+    with Database.open(tmp_path) as database, pytest.raises(StorageFault, match="omninode reset"):
         list(database.iterate(b""))
 
 

@@ -125,8 +125,9 @@ class StreamServer:
                 await reset_quietly(net_stream)
                 stalled = PeerFault("stalled_stream", name, penalty=PENALTY_STALLED)
                 self._pay(session.peer, stalled)
-            except BaseLibp2pError:
+            except BaseLibp2pError as error:
                 # The peer ended the stream, or the connection did.
+                self._log.debug("stream ended", peer=session.peer, name=name, error=repr(error))
                 await reset_quietly(net_stream)
 
         self._host.set_stream_handler(TProtocol(name), handle)

@@ -157,8 +157,8 @@ class Session:
             raise SessionRefused(self._refusal or "no hello in time") from None
         except ProtocolRefused:
             raise SessionRefused("peer is no OmniNode") from None
-        except BaseLibp2pError:
-            raise SessionRefused("connection ended during the hello") from None
+        except BaseLibp2pError as error:
+            raise SessionRefused(f"no hello: {error!r}") from None
 
     async def _end_with_connection(self, scope: trio.CancelScope) -> None:
         await self.connection.event_shutting_down.wait()

@@ -1,1 +1,1 @@
-"""Settlement on an EVM chain: contract sources, their artifacts, and the code that talks to them."""
+"""Settlement on an EVM chain: contract sources, artifacts, and the code that talks to them."""

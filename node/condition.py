@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from omninode.consensus.driver.service import ConsensusService, Halted
-from omninode.node.clock import wall_clock_ms
 from omninode.node.divergence import Divergence
-from omninode.node.health import Health, judge_health
 from omninode.node.net.peers import PeerInfo
 from omninode.node.net.service import Network
 
@@ -19,7 +17,6 @@ class NodeCondition:
         network: The peers.
         consensus: The protocol.
         moniker: The node's name for people.
-        idle_block_interval_ms: How far apart blocks are when nobody trades.
     """
 
     def __init__(
@@ -28,14 +25,10 @@ class NodeCondition:
         consensus: ConsensusService,
         *,
         moniker: str,
-        idle_block_interval_ms: int,
     ) -> None:
         self._network = network
         self._consensus = consensus
         self._moniker = moniker
-        self._idle_block_interval_ms = idle_block_interval_ms
-        self._height = 0
-        self._stored_ms = wall_clock_ms()
         self._halted: Halted | None = None
         self._divergence: Divergence | None = None
 
@@ -62,11 +55,6 @@ class NodeCondition:
         """Whether it is fetching blocks that the network already has."""
         return self._consensus.sync.is_behind
 
-    def stored(self, height: int) -> None:
-        """Note that a block became durable."""
-        self._height = height
-        self._stored_ms = wall_clock_ms()
-
     def halt(self, halted: Halted) -> None:
         """Note that the node stopped for good."""
         self._halted = halted
@@ -83,13 +71,3 @@ class NodeCondition:
             return f"state differs from the network's at height {self._halted.height}"
         modules = ", ".join(self._divergence.modules) or "its past"
         return f"state differs from the network's at height {self._divergence.height} in {modules}"
-
-    def health(self) -> Health:
-        """Judge whether the node is fit to serve."""
-        return judge_health(
-            height=self._height,
-            halted=self.halted(),
-            catching_up=self.is_catching_up(),
-            since_commit_ms=wall_clock_ms() - self._stored_ms,
-            idle_block_interval_ms=self._idle_block_interval_ms,
-        )

@@ -47,9 +47,14 @@ from omninode.node.home import Home
 from omninode.node.keys.node_keys import NodeKeys
 from omninode.node.limits import POOL_BYTES_MAX, POOL_PER_SIGNER_MAX, POOL_TRANSACTIONS_MAX
 from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
+from omninode.node.metrics import Metrics
 from omninode.node.net.service import Network
 from omninode.node.net.settings import NetworkSettings, Plane
 from omninode.node.peer_port import ValidatorPeers
+from omninode.node.rpc.metrics_server import MetricsServer
+from omninode.node.rpc.ports import NodeParts
+from omninode.node.rpc.service import RpcService
+from omninode.storage.history import History
 from omninode.storage.pruning import Pruner
 from omninode.storage.records import CommittedBlock
 
@@ -94,10 +99,11 @@ class Node:
             self.network,
             self.consensus,
             moniker=config.node.moniker,
-            idle_block_interval_ms=config.consensus.idle_block_interval_ms,
         )
         self.divergence = DivergenceFinder(self.network, state.chain)
         self._halt_seen = trio.Event()
+        self.metrics = Metrics()
+        self.rpc = self._build_rpc()
         self._wire_network()
 
     def _build_admission(self) -> Admission:
@@ -162,6 +168,23 @@ class Node:
             on_halt=self._on_halt,
         )
 
+    def _build_rpc(self) -> RpcService:
+        state = self.state
+        return RpcService(
+            NodeParts(
+                genesis_header=state.genesis,
+                exchange=state.exchange,
+                chain=state.chain,
+                history=History(state.database, state.chain),
+                door=self.admission,
+                consensus=self.core,
+                condition=self.condition,
+            ),
+            settings=self.config.rpc,
+            idle_block_interval_ms=self.config.consensus.idle_block_interval_ms,
+            observer=self.metrics,
+        )
+
     def _wire_network(self) -> None:
         network, bodies, sync = self.network, self.consensus.bodies, self.consensus.sync
         network.on_frame(Plane.VOTE, self.consensus.inbox.receive)
@@ -191,7 +214,8 @@ class Node:
 
     def _on_stored(self, committed: CommittedBlock) -> None:
         """A block is durable: what rests on it may be told (L2 of `execution`)."""
-        self.condition.stored(committed.block.header.height)
+        self.metrics.block_stored(committed)
+        self.rpc.stored(committed)
 
     def _on_halt(self, halted: Halted) -> None:
         self.condition.halt(halted)
@@ -229,6 +253,10 @@ class Node:
                 await outer.start(self.admission.run)
                 await self.admission.restore(self.state.journal.load())
                 await outer.start(self.consensus.run)
+                await outer.start(self.rpc.server.run)
+                await outer.start(
+                    MetricsServer(self.metrics.registry, settings=self.config.metrics).run
+                )
                 log.info("node_running", height=self.execution.height, validator=self.index)
                 task_status.started()
         finally:

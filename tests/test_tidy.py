@@ -125,6 +125,17 @@ def test_text_ends_with_one_newline_and_has_no_trailing_blanks() -> None:
     assert untidy == []
 
 
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{name} -> {target}"
+        for name in tracked()
+        if name.endswith(".md")
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
+        if not (ROOT / name).parent.joinpath(target).exists()
+    ]
+    assert [link for link in broken if "NNN" not in link] == []
+
+
 def test_cores_have_no_floats() -> None:
     floats = [
         f"{name}:{node.lineno}"

@@ -13,8 +13,7 @@ import struct
 import zlib
 from typing import Final
 
-RECORD_BYTES_MAX: Final = 32 * 2**20
-"""Longer records are refused; a block's body limit in genesis lies far below."""
+from omninode.consensus.limits import WAL_RECORD_BYTES_MAX
 
 _HEAD: Final = struct.Struct(">IIB")
 SALT_BYTES: Final = 8
@@ -43,7 +42,7 @@ def record_at(data: bytes, offset: int) -> tuple[int, bytes, int] | None:
         return None
     length, checksum, kind = _HEAD.unpack_from(data, offset)
     end = offset + _HEAD.size + length
-    if length > RECORD_BYTES_MAX or end > len(data):
+    if length > WAL_RECORD_BYTES_MAX or end > len(data):
         return None
     tail = data[offset + 8 : end]
     if zlib.crc32(tail, zlib.crc32(data[offset : offset + 4])) != checksum:

@@ -29,15 +29,14 @@ from typing import Final, Self
 
 import msgspec
 
+from omninode.consensus.limits import GUARD_VIEWS_MAX
 from omninode.consensus.types import Count, Vote, VoteKind
 from omninode.crypto import ZERO_HASH
 from omninode.encoding import decode, encode
 from omninode.errors import BrokenInvariant, ConfigError, Malformed, StorageFault
 
-VIEWS_MAX: Final = 48
-"""Views whose votes are remembered; a view older than the oldest of them is refused (S5)."""
 SLOT_BYTES: Final = 16_384
-"""Room for two votes of at most 132 bytes in each of `VIEWS_MAX` views."""
+"""Room for two votes of at most 132 bytes in each of `GUARD_VIEWS_MAX` views."""
 _MAGIC: Final = b"OMNIGRD1"
 _HEADER: Final = struct.Struct(">8sIQI")
 _REARM_HINT: Final = (
@@ -162,7 +161,7 @@ class SignerGuard:
                 return
             kinds[vote.kind] = vote
             self._dirty = True
-            if len(self._views) > VIEWS_MAX:
+            if len(self._views) > GUARD_VIEWS_MAX:
                 del self._views[min(self._views)]
                 self._floor = min(self._views)
 
@@ -285,7 +284,7 @@ def _newest_slot(path: Path, file: int) -> tuple[int, _Memory] | None:
 
 def _pack(sequence: int, memory: _Memory) -> bytes:
     payload = encode(memory)
-    assert _HEADER.size + len(payload) <= SLOT_BYTES, "VIEWS_MAX is too large for a slot"
+    assert _HEADER.size + len(payload) <= SLOT_BYTES, "GUARD_VIEWS_MAX is too large for a slot"
     tail = _HEADER.pack(_MAGIC, 0, sequence, len(payload))[len(_MAGIC) + 4 :] + payload
     return _MAGIC + zlib.crc32(tail).to_bytes(4, "big") + tail
 

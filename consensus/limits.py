@@ -66,3 +66,15 @@ MEMORY_VOTES_MAX: Final = 256
 BACKOFF_PERMILLE: Final = (1_000, 1_500, 2_250, 3_375, 4_000)
 """Factor on timeouts by views beyond the second without finality; the last one stays (consensus.md
 T4)."""
+
+WAL_SEGMENT_BYTES_MAX: Final = 8 * 2**20
+"""A log segment that has grown past this is closed; the next record opens a new one."""
+
+WAL_RECORD_BYTES_MAX: Final = 32 * 2**20
+"""Longer log records are refused; a block's body limit in genesis lies far below."""
+
+WAL_BUFFER_BYTES_MAX: Final = 64 * 2**20
+"""Unsynced bytes of the log kept in memory; beyond it `append` syncs by itself, where it is called."""
+
+GUARD_VIEWS_MAX: Final = 48
+"""Views whose votes the signer guard remembers, more than `OWN_VOTE_VIEWS`; older ones are refused."""

@@ -28,7 +28,6 @@ from typing import Final, NoReturn, Self
 import msgspec
 
 from omninode.consensus.framing import (
-    RECORD_BYTES_MAX,
     SALT_BYTES,
     RecordKind,
     frame,
@@ -37,15 +36,15 @@ from omninode.consensus.framing import (
     sync_point,
 )
 from omninode.consensus.guard import sync_directory
+from omninode.consensus.limits import (
+    WAL_BUFFER_BYTES_MAX,
+    WAL_RECORD_BYTES_MAX,
+    WAL_SEGMENT_BYTES_MAX,
+)
 from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
 from omninode.consensus.types import Block, Certificate, Vote
 from omninode.encoding import decode, encode
 from omninode.errors import Malformed, StorageFault
-
-SEGMENT_BYTES_MAX: Final = 8 * 2**20
-"""A segment that has grown past this is closed; the next record opens a new one."""
-BUFFER_BYTES_MAX: Final = 64 * 2**20
-"""Unsynced bytes kept in memory; `append` syncs by itself, in the caller's thread, beyond that."""
 
 _MAGIC: Final = b"OMNIWAL1"
 _HEADER_BYTES: Final = 16 + SALT_BYTES
@@ -132,7 +131,7 @@ class Wal:
                             encode(self._without_known_bodies(block, transactions)),
                         )
                         self._register(block, self._segments[-1])
-            full = self._buffered_bytes > BUFFER_BYTES_MAX
+            full = self._buffered_bytes > WAL_BUFFER_BYTES_MAX
         if full:
             self.sync()
 
@@ -152,7 +151,7 @@ class Wal:
                 segment = self._segments[-1]
                 self._buffer = []
                 self._buffered_bytes = 0
-                if segment.size >= SEGMENT_BYTES_MAX:
+                if segment.size >= WAL_SEGMENT_BYTES_MAX:
                     self._segments.append(_Segment(segment.sequence + 1))
             try:
                 self._write(segment, records)
@@ -206,8 +205,8 @@ class Wal:
     # Appending. Everything here runs under the buffer lock, or while the log is being opened.
 
     def _put(self, kind: RecordKind, payload: bytes) -> None:
-        if len(payload) > RECORD_BYTES_MAX:
-            raise StorageFault(f"a record of {len(payload)} bytes, at most {RECORD_BYTES_MAX}")
+        if len(payload) > WAL_RECORD_BYTES_MAX:
+            raise StorageFault(f"a record of {len(payload)} bytes, at most {WAL_RECORD_BYTES_MAX}")
         record = frame(kind, payload)
         self._buffer.append(record)
         self._buffered_bytes += len(record)
@@ -297,7 +296,7 @@ class Wal:
         if not self._segments:
             self._segments.append(_Segment(0))
         last = self._segments[-1]
-        if last.size >= SEGMENT_BYTES_MAX:
+        if last.size >= WAL_SEGMENT_BYTES_MAX:
             self._segments.append(_Segment(last.sequence + 1))
         return records
 
@@ -340,7 +339,7 @@ class Wal:
     def _take(
         self, kind: int, payload: bytes, records: list[WalRecord], bodies: dict[bytes, bytes]
     ) -> None:
-        size = RECORD_BYTES_MAX
+        size = WAL_RECORD_BYTES_MAX
         if kind == RecordKind.VOTE:
             vote = decode(payload, Vote, size_max=size)
             self._keep(vote)

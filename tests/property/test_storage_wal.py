@@ -139,8 +139,8 @@ def test_pruning_keeps_everything_that_is_not_final(
     committed_height: int,
     tail: list[WalRecord | None],
 ) -> None:
-    before = wal_module.SEGMENT_BYTES_MAX
-    wal_module.SEGMENT_BYTES_MAX = segment_bytes
+    before = wal_module.WAL_SEGMENT_BYTES_MAX
+    wal_module.WAL_SEGMENT_BYTES_MAX = segment_bytes
     try:
         with tempfile.TemporaryDirectory() as folder:
             wal, _ = Wal.open(Path(folder))
@@ -159,7 +159,7 @@ def test_pruning_keeps_everything_that_is_not_final(
             wal, found = Wal.open(Path(folder))
             wal.close()
     finally:
-        wal_module.SEGMENT_BYTES_MAX = before
+        wal_module.WAL_SEGMENT_BYTES_MAX = before
     for record in once(written):
         match record:
             case WalVote(vote):

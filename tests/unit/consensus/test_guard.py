@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from omninode.consensus import guard as guard_module
-from omninode.consensus.guard import SLOT_BYTES, VIEWS_MAX, SignerGuard
+from omninode.consensus.guard import SLOT_BYTES, SignerGuard
+from omninode.consensus.limits import GUARD_VIEWS_MAX
 from omninode.consensus.types import Vote, VoteKind
 from omninode.crypto import ZERO_HASH
 from omninode.errors import BrokenInvariant, ConfigError, StorageFault
@@ -48,7 +49,7 @@ def test_remembers_votes_across_a_restart(path: Path) -> None:
     ids=lambda each: f"{each.kind.value}{each.block_hash.hex()[:2]}",
 )
 @pytest.mark.parametrize("restarted", [False, True])
-def test_refuses_a_contradiction(path: Path, earlier: Vote, later: Vote, restarted: bool) -> None:  # noqa: FBT001
+def test_refuses_a_contradiction(path: Path, earlier: Vote, later: Vote, restarted: bool) -> None:
     guard = SignerGuard.create(path)
     guard.check_and_record(earlier)
     if restarted:
@@ -74,7 +75,7 @@ def test_allows_what_does_not_contradict(path: Path) -> None:
 
 def test_refuses_views_below_the_oldest_remembered(path: Path) -> None:
     guard = SignerGuard.create(path)
-    for view in range(1, VIEWS_MAX + 2):
+    for view in range(1, GUARD_VIEWS_MAX + 2):
         guard.check(vote("N", view))
         guard.check(vote("F", view))
     guard.sync()
@@ -212,11 +213,11 @@ def test_a_failing_disk_is_final(path: Path) -> None:
 
 def test_a_full_memory_fits_a_slot(path: Path) -> None:
     guard = SignerGuard.create(path)
-    high = 2**63 - 1 - 2 * VIEWS_MAX
-    for offset in range(2 * VIEWS_MAX):
+    high = 2**63 - 1 - 2 * GUARD_VIEWS_MAX
+    for offset in range(2 * GUARD_VIEWS_MAX):
         for kind in ("N", "F"):
             voted = Vote(VoteKind(kind), 2**63 - 1, high + offset, A, 2**63 - 1, b"\xff" * 65)
             guard.check(voted)
         guard.sync()
-    assert len(guard.votes) == 2 * VIEWS_MAX
+    assert len(guard.votes) == 2 * GUARD_VIEWS_MAX
     guard.close()

@@ -207,7 +207,7 @@ def test_content_can_not_pose_as_a_sync_point(tmp_path: Path) -> None:
 
 def filled(path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Wal:
     """Return an open log with one synced view in each of `count` small segments."""
-    monkeypatch.setattr(wal_module, "SEGMENT_BYTES_MAX", 100)
+    monkeypatch.setattr(wal_module, "WAL_SEGMENT_BYTES_MAX", 100)
     wal, _ = Wal.open(path)
     for height in range(1, count + 1):
         for record in (block(height, b"%d" % height), vote(height), vote(height, "F")):
@@ -233,7 +233,7 @@ def test_prunes_whole_segments_below_the_final_block(
 def test_pruning_spares_bodies_that_a_living_block_refers_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal_module, "SEGMENT_BYTES_MAX", 100)
+    monkeypatch.setattr(wal_module, "WAL_SEGMENT_BYTES_MAX", 100)
     wal, _ = Wal.open(tmp_path)
     wal.append(block(1, b"shared"))
     wal.sync()

@@ -74,7 +74,7 @@ WAL_RECORD_BYTES_MAX: Final = 32 * 2**20
 """Longer log records are refused; a block's body limit in genesis lies far below."""
 
 WAL_BUFFER_BYTES_MAX: Final = 64 * 2**20
-"""Unsynced bytes of the log kept in memory; beyond it `append` syncs by itself, where it is called."""
+"""Unsynced bytes of the log kept in memory; beyond it `append` syncs by itself."""
 
 GUARD_VIEWS_MAX: Final = 48
-"""Views whose votes the signer guard remembers, more than `OWN_VOTE_VIEWS`; older ones are refused."""
+"""Views whose votes the guard remembers, more than `OWN_VOTE_VIEWS`; older ones are refused."""

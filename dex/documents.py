@@ -170,25 +170,25 @@ def item_document(rules: Genesis, item: ItemResult) -> Document:
 
 
 def event_document(rules: Genesis, event: Event, *, height: int, time_ms: int) -> Document:
-    """Return any event with its `type`, for block documents and streams."""
+    """Return any event with its kind in `event`, for block documents and streams."""
     match event:
         case OrderUpdated():
             spec = rules.market_specs[event.order.market]
             order = order_document(spec, event.order, event.state, event.reason)
-            return {"type": "order", "account": _owner(event.order), **order}
+            return {"event": "order", "account": _owner(event.order), **order}
         case OrderRejected():
             account = account_text(event.account, event.subaccount)
-            return {"type": "order", "account": account, **rejected_order_document(event, height)}
+            return {"event": "order", "account": account, **rejected_order_document(event, height)}
         case Trade():
             spec = rules.market_specs[event.market]
             return {
-                "type": "trade",
+                "event": "trade",
                 **trade_document(spec, event, height=height, time_ms=time_ms),
             }
         case LevelChanged():
             spec = rules.market_specs[event.market]
             return {
-                "type": "level",
+                "event": "level",
                 "market": event.market,
                 "side": "buy" if event.is_buy else "sell",
                 "price": price_text(spec, event.price),
@@ -207,7 +207,7 @@ def _owner(order: OrderRecord) -> str:
 def _transfer_document(rules: Genesis, event: Transferred) -> Document:
     decimals = rules.assets[rules.asset_index[event.asset]].decimals
     return {
-        "type": "transfer",
+        "event": "transfer",
         "from": account_text(event.sender, event.sender_subaccount),
         "to": account_text(event.recipient, event.recipient_subaccount),
         "asset": event.asset,
@@ -217,7 +217,7 @@ def _transfer_document(rules: Genesis, event: Transferred) -> Document:
 
 def _agent_document(event: AgentApproved | AgentRevoked) -> Document:
     document: Document = {
-        "type": "agent",
+        "event": "agent",
         "account": checksum_address(event.account),
         "agent": checksum_address(event.agent),
         "state": "revoked",

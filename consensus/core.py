@@ -131,10 +131,12 @@ class Core(Inspection):
         match record:
             case WalVote(vote):
                 # A vote that only the guard kept was never sent, and its block may be lost: it
-                # binds us, but it
-                # does not count.
-                known = state.own is not None and state.own.remember(vote)
-                if known and (vote.kind is NULLIFY or state.chain.block(vote.block_hash)):
+                # binds us, but it does not count.
+                if (
+                    state.own is not None
+                    and state.own.remember(vote)
+                    and vote in state.own_votes(vote.view)
+                ):
                     self._count(vote)
             case WalBlock(block, _):
                 state.chain.add(block, ready=True)
@@ -211,7 +213,10 @@ class Core(Inspection):
             is_news = not self._state.views.votes(view).holds(vote)
             if is_news:
                 self._tally(vote)
-        if vote.kind is NULLIFY and (view < self.view - 1 or (view < self.view and not is_news)):
+        if view < self.view and (
+            self._state.is_settled()
+            or (vote.kind is NULLIFY and (view < self.view - 1 or not is_news))
+        ):
             self._helping.straggler(vote.validator, view)
 
     def _tally(self, vote: Vote) -> None:
@@ -276,7 +281,7 @@ class Core(Inspection):
         if self._arming.is_armed:
             self._arm()
             for view in (state.view - 1, state.view):
-                for vote in tuple(state.own.of(view).values()):
+                for vote in state.own_votes(view):
                     # Our votes alone are a quorum, and the certificate may not have reached the
                     # log.
                     self._learn(state.views.votes(view).certificate(vote))
@@ -289,6 +294,7 @@ class Core(Inspection):
             return
         self._leave(view)
         state.view = view
+        state.entered_ms = state.now_ms
         state.leader = state.schedule.leader(view)
         self._impatient = state.leader != state.me and self._watch.is_silent(state.leader)
         self._asking.again()
@@ -477,12 +483,9 @@ class Core(Inspection):
         self._asking.again()
         if state.own is None or not state.armed:
             return
-        for vote in state.own.of(state.view).values():
-            if vote.kind is NULLIFY:
-                state.send(None, msg.VoteMessage(vote))
-            elif (block := state.chain.block(vote.block_hash)) is None:
-                continue
-            elif block.header.proposer == state.me:
+        for vote in state.own_votes(state.view):
+            block = state.chain.block(vote.block_hash) if vote.kind is NOTARIZE else None
+            if block is not None and block.header.proposer == state.me:
                 state.send(None, msg.ProposalMessage(self._proposing.proposal(block, vote)))
             else:
                 state.send(None, msg.VoteMessage(vote))

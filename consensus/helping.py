@@ -6,8 +6,8 @@ Rules
     H2. For each further view of one page it gets the certificates of the view, or our own votes
         where there are none.
     H3. A peer has a credit of certificates that refills with time; beyond it nothing is answered.
-    H4. A validator that nullifies, again, a view that is over has been left behind: it gets what
-        leads to our view.
+    H4. A validator that votes in a view that is long over, or nullifies it again, has been left
+        behind: it gets what leads to our view.
     H5. A restarted validator is told our view and those of its votes that we hold, newest first.
 """
 
@@ -36,6 +36,7 @@ class Helping:
         count = len(state.validators.validators)
         self._credit = [HELP_CREDIT_MAX] * count
         self._since_ms = [0] * count
+        self._straggler_after_ms = [0] * count
 
     def page(self, peer: int, from_view: int, to_view: int) -> None:
         """Answer with one page of certificates (H1–H3)."""
@@ -53,7 +54,10 @@ class Helping:
             state.send(peer, message)
 
     def straggler(self, peer: int, view: int) -> None:
-        """Bring a validator from an old view to ours (H4)."""
+        """Bring a validator from an old view to ours (H4), at most once in Δ."""
+        if self._state.now_ms < self._straggler_after_ms[peer]:
+            return
+        self._straggler_after_ms[peer] = self._state.now_ms + self._state.timing.delta_ms
         entry = self._state.view - 1
         self.page(peer, entry, entry)
         if view <= self._state.chain.final.view < entry:
@@ -74,7 +78,7 @@ class Helping:
 
     def _view(self, view: int) -> Iterable[msg.Message]:
         record = self._state.views.find(view)
-        own = {} if self._state.own is None else self._state.own.of(view)
+        own = {vote.kind: vote for vote in self._state.own_votes(view)}
         if record is not None and record.finalization is not None:
             yield msg.CertificateMessage(record.finalization)
         elif VoteKind.FINALIZE in own:

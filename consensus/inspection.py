@@ -96,7 +96,7 @@ class Inspection:
     def wants_vote(self, vote: Vote) -> bool:
         """Whether a vote whose signature is not verified yet could tell us anything."""
         view = vote.view
-        if vote.kind is VoteKind.NULLIFY and view < self.view:
+        if view < self.view and (vote.kind is VoteKind.NULLIFY or self._state.is_settled()):
             return True
         if not self._is_in_window(view):
             return view > self.view

@@ -15,7 +15,7 @@ from omninode.consensus.leaders import LeaderSchedule
 from omninode.consensus.messages import Message
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.timing import Timing
-from omninode.consensus.types import Certificate, Header, ValidatorSet, VoteKind
+from omninode.consensus.types import Certificate, Header, ValidatorSet, Vote, VoteKind
 from omninode.consensus.views import Views
 
 
@@ -36,6 +36,8 @@ class State:
     pending_final: Certificate | None = None
     """The newest finalization whose blocks are not all held."""
     view: int = 0
+    entered_ms: int = 0
+    """When the current view began."""
     leader: int = 0
     now_ms: int = 0
     armed: bool = False
@@ -53,6 +55,24 @@ class State:
         if divergence is not None:
             self.halted = Halt(divergence.height, divergence.expected, divergence.ours)
             self.out.append(self.halted)
+
+    def is_settled(self) -> bool:
+        """Whether the current view is so old that votes in earlier ones come from stragglers."""
+        return self.now_ms - self.entered_ms >= self.timing.delta_ms
+
+    def own_votes(self, view: int) -> list[Vote]:
+        """Return the own votes of a view that may be sent again.
+
+        A vote whose block is not held was kept by the guard alone and never sent; without the block
+        in our log it must not be (P2).
+        """
+        if self.own is None:
+            return []
+        return [
+            vote
+            for vote in self.own.of(view).values()
+            if vote.kind is VoteKind.NULLIFY or self.chain.block(vote.block_hash) is not None
+        ]
 
     def has_voted(self) -> bool:
         """Whether we notarized or nullified in the current view."""

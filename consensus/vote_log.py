@@ -1,8 +1,10 @@
 """The durable memory of what this validator signed: write-ahead log and signer guard together.
 
-The guard is made durable before the log. A crash between the two leaves a vote that only the guard
-knows and that never left the node; `open` hands it to the core with the log's records, so that the
-core does not try to contradict it.
+The log is made durable before the guard, so that a vote never binds this validator without the
+block that it is for: a finalize vote that only the guard knew, its block lost, would keep us from
+nullifying the view, and a network that needs our power could not leave it. `open` teaches the guard
+what only the log knows. A vote that only the guard knows means that the log was lost; it is handed
+to the core with the log's records, so that the core does not contradict it.
 """
 
 from __future__ import annotations
@@ -88,9 +90,9 @@ class VoteLog:
         Raises:
             StorageFault: The disk failed or is full.
         """
+        self._wal.sync()
         if self._guard is not None:
             self._guard.sync()
-        self._wal.sync()
 
     def prune(self, *, final_epoch: int, final_view: int, committed_height: int) -> int:
         """Drop what the log no longer needs (`Wal.prune`); in a worker thread."""

@@ -1,8 +1,8 @@
 """A node's storage: log, signer guard and chain store, and what a crash leaves of them.
 
-Records of the log are durable once synced. A crash keeps what was synced and, depending on its kind, nothing, a
-prefix or all of what was buffered. The guard is a file of its own that is durable just before the log. The chain
-store commits a block atomically.
+Records of the log are durable once synced. A crash keeps what was synced and, depending on its
+kind, nothing, a prefix or all of what was buffered. The guard is a file of its own that is durable
+just after the log. The chain store commits a block atomically.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Disk:
     log: list[WalRecord] = field(default_factory=list)
     buffered: list[WalRecord] = field(default_factory=list)
     guard: dict[int, list[Vote]] = field(default_factory=dict)
-    guard_buffered: list[Vote] = field(default_factory=list)
     chain: list[Committed] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
     appends: int = 0
@@ -54,23 +53,23 @@ class Disk:
     def append(self, record: WalRecord) -> None:
         self.appends += 1
         self.buffered.append(record)
-        if isinstance(record, WalVote):
-            self.guard_buffered.append(record.vote)
 
     def sync(self, count: int) -> None:
-        """Make the oldest `count` buffered records durable, the guard's part first."""
-        for record in self.buffered[:count]:
-            if isinstance(record, WalVote):
-                self._guard(record.vote)
-        self.guard_buffered = [r.vote for r in self.buffered[count:] if isinstance(r, WalVote)]
+        """Make the oldest `count` buffered records durable."""
         self.log += self.buffered[:count]
+        self._teach_guard(self.buffered[:count])
         del self.buffered[:count]
 
-    def _guard(self, vote: Vote) -> None:
-        self.on_durable(vote)
-        self.guard.setdefault(vote.view, []).append(vote)
-        while len(self.guard) > GUARD_VIEWS:
-            del self.guard[min(self.guard)]
+    def _teach_guard(self, records: list[WalRecord]) -> None:
+        for record in records:
+            if not isinstance(record, WalVote):
+                continue
+            votes = self.guard.setdefault(record.vote.view, [])
+            if record.vote not in votes:
+                votes.append(record.vote)
+                self.on_durable(record.vote)
+            while len(self.guard) > GUARD_VIEWS:
+                del self.guard[min(self.guard)]
 
     def crash(self, kind: Crash, rng: random.Random) -> None:
         kept = 0
@@ -78,15 +77,12 @@ class Disk:
             kept = rng.randrange(len(self.buffered) + 1)
         elif kind is Crash.AFTER_WRITE:
             kept = len(self.buffered)
-        if kept < len(self.buffered) and rng.random() < 0.5:
-            # The guard is written before the log: it may know votes that the log lost.
-            for vote in self.guard_buffered:
-                self._guard(vote)
-            self.log += [r for r in self.buffered[:kept]]
-        else:
+        if rng.random() < 0.5:
             self.sync(kept)
+        else:
+            # Between the two syncs: the log is there, the guard is not.
+            self.log += self.buffered[:kept]
         self.buffered.clear()
-        self.guard_buffered.clear()
 
     def lose(self) -> None:
         """The data disk dies; the guard lies elsewhere."""
@@ -123,6 +119,7 @@ class Disk:
 
     def replayed(self) -> list[WalRecord]:
         """What a restarted core gets: the log, then votes that only the guard knows."""
+        self._teach_guard(self.log)
         logged = {r.vote for r in self.log if isinstance(r, WalVote)}
         votes = [v for view in sorted(self.guard) for v in self.guard[view]]
         return [*self.log, *(WalVote(v) for v in votes if v not in logged)]

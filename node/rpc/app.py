@@ -79,9 +79,7 @@ class RpcApp:
         elif path in _HTTP_METHODS:
             await respond(send, 405, _wrong_method(path), [_JSON, (b"allow", _HTTP_METHODS[path])])
         else:
-            body = refusal_body(
-                "unknown_path", "there is nothing here", hint="POST / or GET /health"
-            )
+            body = refusal_body("unknown_path", "there is nothing here")
             await respond(send, 404, body, [_JSON])
 
     async def _post(
@@ -119,7 +117,6 @@ class RpcApp:
         body = refusal_body(
             "unsupported_media_type",
             f"content type {shown!r}",
-            hint="send Content-Type: application/json",
         )
         raise _BodyRefused(415, body)
 
@@ -166,7 +163,6 @@ class RpcApp:
             body = refusal_body(
                 "origin_not_allowed",
                 "pages of this origin may not connect",
-                hint="the operator can name it in rpc.cors_origins",
             )
             await _reject(send, 403, body)
             return

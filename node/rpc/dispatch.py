@@ -85,13 +85,12 @@ class Dispatcher:
             error = error_object(
                 "method_not_found",
                 f"there is no method {item.method[:64]}",
-                hint="rpc.discover lists the methods",
             )
             return self._finish(item, "unknown", started, error=error)
         try:
             params = method.read_params(item.params)
             if method.reads_state and (why := self._halted()) is not None:
-                raise UserError("halted", why, hint="ask another node; docs: a halted node")
+                raise UserError("halted", why)
             if not method.is_async:
                 result = _encode(method.function(context, params))
                 return self._finish(item, method.name, started, result=result)
@@ -132,7 +131,6 @@ class Dispatcher:
             error = error_object(
                 "response_too_large",
                 f"the result has {len(result)} bytes, at most {RESPONSE_BYTES_MAX} are sent",
-                hint="ask for less, with `limit`, `depth` or a smaller range",
             )
         reason = "ok" if error is None else str(error.data["reason"])
         self.observer.called(method, reason=reason, seconds=trio.current_time() - started)

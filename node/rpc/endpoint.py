@@ -85,7 +85,6 @@ class Endpoint:
         error = error_object(
             "rate_limited",
             f"more than {self.settings.requests_per_second} requests per second",
-            hint="wait for retry_after_ms; put many orders into one signed batch",
             retry_after_ms=ceil(wait_s * 1000),
         )
         if 0 < len(text) <= TOKEN_BYTES:
@@ -101,7 +100,6 @@ class Endpoint:
             error_object(
                 "request_too_large",
                 f"more than {self.settings.body_bytes_max} bytes ({size} seen)",
-                hint="split it",
             ),
         )
 

@@ -162,15 +162,12 @@ def _identifier(raw: bytes) -> bytes | None:
 
 
 def _refuse_call(identifier: bytes, message: str) -> Refusal:
-    error = error_object("invalid_request", message, hint=_REQUEST_HINT)
+    error = error_object("invalid_request", message)
     return Refusal(error, identifier or NULL_ID)
 
 
-_REQUEST_HINT: Final = '{"jsonrpc": "2.0", "id": 1, "method": "omni_status", "params": {}} is one'
-
-
 def _refuse(reason: str, message: str, *, hint: str = "") -> Refusal:
-    return Refusal(error_object(reason, message, hint=hint or _REQUEST_HINT))
+    return Refusal(error_object(reason, message, hint=hint))
 
 
 def result_response(identifier: bytes, result: bytes) -> bytes:

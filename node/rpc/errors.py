@@ -65,7 +65,6 @@ CODES: Final[Mapping[str, int]] = {
     "malformed": BAD_TRANSACTION,
     "bad_signature": BAD_TRANSACTION,
     "not_authorised": BAD_TRANSACTION,
-    "expired": BAD_TRANSACTION,
     "nonce_used": BAD_NONCE,
     "nonce_out_of_window": BAD_NONCE,
     "unknown_market": BAD_ORDER,
@@ -74,22 +73,53 @@ CODES: Final[Mapping[str, int]] = {
     "off_lot": BAD_ORDER,
     "off_grid": BAD_ORDER,
     "insufficient_balance": BAD_FUNDS,
-    "unfunded_account": BAD_FUNDS,
     "same_account": BAD_FUNDS,
 }
 """The code of each reason; a reason that is not here has `REFUSED`."""
 
-_HINTS: Final[Mapping[str, str]] = {
-    "unknown_market": "omni_getMarkets lists the markets",
-    "unknown_asset": "omni_getMarkets lists the markets and their assets",
-    "off_tick": "omni_getMarkets gives each market's tick",
-    "off_lot": "omni_getMarkets gives each market's lot",
+HINTS: Final[Mapping[str, str]] = {
+    "parse_error": "send one JSON text in UTF-8",
+    "invalid_request": '{"jsonrpc": "2.0", "id": 1, "method": "omni_status", "params": {}} is one',
+    "method_not_found": "rpc.discover lists the methods",
+    "invalid_params": "rpc.discover describes the parameters",
+    "internal_error": "the node's log has more under error_id",
+    "unknown_block": "omni_status gives the newest height",
+    "unknown_transaction": "ask the node that it was sent to",
+    "unknown_order": "an order that ended long ago is not kept; ask an older node",
+    "unknown_subscription": "ids are per connection, as omni_subscribe returned them",
+    "pruned": "ask a node that keeps all blocks",
+    "timeout": "ask again; omni_getTransaction tells what became of a transaction",
+    "response_too_large": "ask for less, with `limit`, `depth` or a smaller range",
+    "request_too_large": "split it",
+    "book_too_large": "omni_getOrderBook gives the best levels",
+    "starting": "ask again in a moment",
+    "catching_up": "ask again later, or another node",
+    "halted": "ask another node; this one's operator must act",
+    "stopping": "ask another node",
+    "busy": "ask again later",
+    "mempool_full": "send again later, or to another node",
+    "rate_limited": "wait for retry_after_ms; put many orders into one signed batch",
+    "too_many_connections": "use one connection for many calls",
+    "too_many_subscriptions": "end one with omni_unsubscribe, or open another connection",
+    "unknown_path": "POST / or GET /health",
+    "method_not_allowed": "POST a request, or upgrade to a WebSocket",
+    "unsupported_media_type": "send Content-Type: application/json",
+    "origin_not_allowed": "the operator can name the page in rpc.cors_origins",
+    "request_timeout": "send the whole body at once",
+    "bad_http": "speak HTTP/1.1, or WebSocket version 13",
+    "websocket_required": "connect to the same address with ws:// and call again",
+    "malformed": "omni_getTypedData shows the right form of an action, and its bytes",
+    "bad_signature": "omni_getTypedData gives the document to sign, its domain included",
+    "not_authorised": "approve the session key with the account's own key first",
     "nonce_used": "sign again with a fresh nonce: the present time in milliseconds",
     "nonce_out_of_window": "nonces are milliseconds since the epoch, near now: check the clock",
-    "bad_signature": "omni_getTypedData gives the document to sign, its domain included",
-    "unknown_order": "it may be older than what this node keeps",
-    "unknown_block": "omni_status gives the newest height",
-    "pruned": "ask a node that keeps all blocks",
+    "unknown_market": "omni_getMarkets lists the markets",
+    "unknown_asset": "omni_getGenesis lists the assets",
+    "off_tick": "omni_getMarkets gives each market's tick",
+    "off_lot": "omni_getMarkets gives each market's lot",
+    "off_grid": "omni_getGenesis gives each asset's decimals",
+    "insufficient_balance": "omni_getAccount shows what the account has",
+    "same_account": "name another account or subaccount",
 }
 """Hints for refusals that come without one."""
 
@@ -103,9 +133,7 @@ class InvalidParams(UserError):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(
-            "invalid_params", message, hint=hint or "rpc.discover describes the parameters"
-        )
+        super().__init__("invalid_params", message, hint=hint)
 
 
 class NoAnswerYet(UserError):
@@ -117,7 +145,7 @@ class NoAnswerYet(UserError):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__("timeout", message, hint=hint or "ask again")
+        super().__init__("timeout", message, hint=hint)
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
@@ -137,7 +165,7 @@ def error_object(reason: str, message: str, *, hint: str = "", **more: str | int
         hint: What to do next.
         **more: Further members of `data`, such as `retry_after_ms`.
     """
-    data: dict[str, str | int] = {"reason": reason, "hint": hint or _HINTS.get(reason, ""), **more}
+    data: dict[str, str | int] = {"reason": reason, "hint": hint or HINTS.get(reason, ""), **more}
     return ErrorObject(code=CODES.get(reason, REFUSED), message=message, data=data)
 
 

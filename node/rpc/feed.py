@@ -147,7 +147,7 @@ class Feed:
                     )
                     if (ORDERS, account) in topics:
                         row = event_document(self._rules, event, height=height, time_ms=time_ms)
-                        del row["type"]
+                        del row["event"]
                         found.add((ORDERS, account), row)
                 case _:
                     pass

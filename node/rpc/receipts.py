@@ -91,7 +91,7 @@ class Receipts:
             UserError: `busy`: too many calls wait already.
         """
         if self._waiting >= WAITERS_MAX:
-            raise UserError("busy", "too many calls wait for transactions", hint="ask again later")
+            raise UserError("busy", "too many calls wait for transactions")
         wait = self._waits.setdefault(transaction_hash, _Wait(trio.Event()))
         wait.calls += 1
         self._waiting += 1

@@ -81,7 +81,6 @@ class Session:
             raise UserError(
                 "too_many_subscriptions",
                 f"{SUBSCRIPTIONS_MAX} subscriptions on this connection already",
-                hint="end one with omni_unsubscribe, or open another connection",
             )
         self._subscriptions_made += 1
         stream = Stream(f"0x{self._subscriptions_made:x}")
@@ -200,5 +199,4 @@ def not_on_http() -> UserError:
     return UserError(
         "websocket_required",
         "subscriptions need a WebSocket connection",
-        hint="connect to the same address with ws:// and call again",
     )

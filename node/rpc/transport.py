@@ -208,9 +208,7 @@ def _config(message_bytes_max: int) -> Config:
 
 async def _refuse_connection(stream: trio.SocketStream) -> None:
     """Tell a client that there is no room, and close (H2)."""
-    body = refusal_body(
-        "too_many_connections", "no room for another connection", hint="use one for many calls"
-    )
+    body = refusal_body("too_many_connections", "no room for another connection")
     head = (
         b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
         b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)

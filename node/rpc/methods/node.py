@@ -35,7 +35,7 @@ def stored_head(node: Services) -> StoredHead:
     """
     head = node.chain.head()
     if head is None:
-        raise UserError("starting", "the node has no state yet", hint="ask again in a moment")
+        raise UserError("starting", "the node has no state yet")
     return head
 
 

@@ -61,8 +61,9 @@ def subscribe(context: Context[Services], params: Subscribe) -> Document:
 
     - `blocks`: each stored block's hash, time and its transactions' outcomes.
     - `trades`: a market's trades, per block.
-    - `book`: a market's changed levels `[price, size]`, size "0" for a level that is gone; the
-      snapshot has all levels. A client that reads slowly gets several blocks' changes in one.
+    - `book`: a market's changed levels `[price, size]`, size "0" for a level that is gone (it may
+      have come in the same block); the snapshot has all levels. A client that reads slowly gets
+      several blocks' changes in one.
     - `ticker`: a market's last price and best prices, when they may have changed.
     - `orders`: an account's orders, whenever one changes; the snapshot has the open ones.
     - `fills`: an account's fills, per block.

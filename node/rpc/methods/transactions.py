@@ -232,7 +232,6 @@ def get_transaction(context: Context[Services], params: GetTransaction) -> Docum
         raise UserError(
             "unknown_transaction",
             "this node has not seen the transaction, or not for a long time",
-            hint="ask the node that it was sent to",
         )
     return _unfinished(params.hash, remembered, None)
 

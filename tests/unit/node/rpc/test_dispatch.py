@@ -14,18 +14,19 @@ import trio
 from omninode.errors import BrokenInvariant, Rejected, StorageFault, UserError
 from omninode.node.rpc.dispatch import Dispatcher
 from omninode.node.rpc.envelope import Item, parse
+from omninode.node.rpc.errors import CODES, HINTS
 from omninode.node.rpc.limits import RESPONSE_BYTES_MAX
 from omninode.node.rpc.registry import Method, Params, method
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10)]
 
 
-class Search(Params):
+class Search(Params, frozen=True):
     word: str
     limit: Limit = 5
 
 
-@method("search", errors=("unknown_order",))
+@method("search", result=object, errors=("unknown_order",))
 def search(context: object, params: Search) -> dict[str, object]:
     """Search for a word.
 
@@ -35,7 +36,7 @@ def search(context: object, params: Search) -> dict[str, object]:
     return {"word": params.word, "limit": params.limit}
 
 
-@method("later")
+@method("later", result=object)
 async def later(context: object, params: Params) -> int:
     """Answer after a while."""
     del context, params
@@ -43,14 +44,14 @@ async def later(context: object, params: Params) -> int:
     return 7
 
 
-@method("never", timeout_s=3)
+@method("never", result=object, timeout_s=3)
 async def never(context: object, params: Params) -> None:
     """Never answer."""
     del context, params
     await trio.sleep_forever()
 
 
-class Fail(Params):
+class Fail(Params, frozen=True):
     how: str
 
 
@@ -63,14 +64,15 @@ FAILURES: dict[str, Callable[[], Exception]] = {
 }
 
 
-@method("fail")
+@method("fail", result=object)
 def fail(context: object, params: Fail) -> None:
     """Fail in a chosen way."""
     del context
-    raise FAILURES[params.how]()
+    error = FAILURES[params.how]()
+    raise error
 
 
-@method("huge", reads_state=False)
+@method("huge", result=object, reads_state=False)
 def huge(context: object, params: Params) -> str:
     """Return too much."""
     del context, params
@@ -257,6 +259,10 @@ async def test_a_halted_node_serves_no_state_but_says_why(bench: Bench) -> None:
 async def test_a_result_that_is_too_large_is_refused(bench: Bench) -> None:
     error = (await bench.ask("huge"))["error"]
     assert (error["code"], error["data"]["reason"]) == (-32003, "response_too_large")
+
+
+def test_every_reason_has_a_hint() -> None:
+    assert set(HINTS) == set(CODES)
 
 
 def test_a_method_knows_its_documentation() -> None:

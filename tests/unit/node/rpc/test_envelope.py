@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 to the letter: the examples of the specification, and what tries to break a parser."""
+"""JSON-RPC 2.0 to the letter: the specification's examples, and what tries to break a parser."""
 
 from __future__ import annotations
 
@@ -210,9 +210,10 @@ def depth_of(value: object) -> int:
     return 0
 
 
-@given(JSON, st.booleans())
-def test_nesting_equals_a_recursive_count(value: object, ascii_only: bool) -> None:
-    assert nesting(json.dumps(value, ensure_ascii=ascii_only).encode()) == depth_of(value)
+@given(JSON)
+def test_nesting_equals_a_recursive_count(value: object) -> None:
+    for ascii_only in (True, False):
+        assert nesting(json.dumps(value, ensure_ascii=ascii_only).encode()) == depth_of(value)
 
 
 @given(st.binary() | st.text().map(str.encode) | JSON.map(json.dumps).map(str.encode))

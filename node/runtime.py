@@ -291,7 +291,9 @@ class Node:
                 continue
             retain_ms = self.config.storage.retain_blocks_ms
             if retain_ms:
-                await pruner.step(before_ms=wall_clock_ms() - retain_ms)
+                before_ms = wall_clock_ms() - retain_ms
+                while await pruner.step(before_ms=before_ms):
+                    pass
             prune_log = partial(
                 self.vote_log.prune,
                 final_epoch=self.validators.epoch,

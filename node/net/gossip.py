@@ -191,7 +191,10 @@ class GossipRelay:
             await pubsub.wait_until_ready()
             self._pubsub = pubsub
             nursery.start_soon(self._publish_all, pubsub)
-            await self._watch(pubsub, router, nursery)
+            try:
+                await self._watch(pubsub, router, nursery)
+            finally:
+                await pubsub.end_streams()
 
     async def _publish_all(self, pubsub: _Pubsub) -> None:
         async for name, data in self._outgoing:
@@ -252,9 +255,14 @@ class _Pubsub(Pubsub):
         self._network = network
         self._subscriptions = subscriptions
         self._opening: set[ID] = set()
+        self._inbound: set[INetStream] = set()
 
     def begin_stream(self, peer: ID, nursery: trio.Nursery) -> None:
-        """Open the stream to a peer in the background, unless there is one."""
+        """Open the stream to a peer in the background, unless there is a living one."""
+        stream: Any = self.peers.get(peer)
+        if stream is not None and stream.muxed_stream.closed:
+            # The peer reset it. libp2p would notice when it next writes, and lose what it wrote.
+            self.drop(peer)
         if peer not in self.peers and peer not in self._opening:
             self._opening.add(peer)
             nursery.start_soon(self._open_stream, peer)
@@ -264,6 +272,12 @@ class _Pubsub(Pubsub):
             await self.ensure_peer_stream(peer, GOSSIP_WATCH_INTERVAL_MS / 1000)
         finally:
             self._opening.discard(peer)
+
+    async def end_streams(self) -> None:
+        """Reset what peers opened towards this service, so that they begin anew with the next."""
+        with trio.CancelScope(shield=True):
+            for stream in tuple(self._inbound):
+                await reset_quietly(stream)
 
     def drop(self, peer: ID) -> None:
         """Forget a peer whose connection ended."""
@@ -284,6 +298,7 @@ class _Pubsub(Pubsub):
         decoder = VarintFrameDecoder(GOSSIP_RPC_BYTES_MAX)
         allowance = _Allowance()
         muxed: Any = stream
+        self._inbound.add(stream)
         try:
             while self.manager.is_running:
                 data = await muxed.muxed_stream.read(STREAM_READ_BYTES)
@@ -293,7 +308,10 @@ class _Pubsub(Pubsub):
             await reset_quietly(stream)
             self._network.fault(peer, fault)
         except BaseLibp2pError:
-            pass
+            # The stream or its connection ended.
+            return
+        finally:
+            self._inbound.discard(stream)
 
     async def _take_rpc(self, peer: ID, raw: bytes, allowance: _Allowance) -> None:
         """Handle one RPC of a peer.

@@ -48,48 +48,48 @@ class World:
             session.push_book(stream, update)
 
 
-class Echo(Params):
+class Echo(Params, frozen=True):
     value: str
 
 
-class Number(Params):
+class Number(Params, frozen=True):
     number: int
 
 
-@method("echo")
+@method("echo", result=object)
 def echo(context: Context[Any], params: Echo) -> str:
     """Return what was given."""
     del context
     return params.value
 
 
-@method("large")
+@method("large", result=object)
 def large(context: Context[Any], params: Number) -> str:
     """Return a text of a given length."""
     del context
     return "x" * params.number
 
 
-@method("when")
+@method("when", result=object)
 async def when(context: Context[World], params: Echo) -> str:
     """Answer once the world has said a word."""
     await context.node.said(params.value).wait()
     return params.value
 
 
-@method("bug")
+@method("bug", result=object)
 def bug(context: Context[Any], params: Params) -> None:
     """Fail unexpectedly."""
     raise ZeroDivisionError
 
 
-@method("disk")
+@method("disk", result=object)
 def disk(context: Context[Any], params: Params) -> None:
     """Meet a full disk."""
     raise StorageFault("no space left")
 
 
-@method("watch", streams=True)
+@method("watch", result=object, streams=True)
 def watch(context: Context[World], params: Params) -> str:
     """Subscribe to what the world pushes."""
     if context.session is None:

@@ -49,7 +49,7 @@ class Node:
         self.is_honest = is_honest
         self.disk = Disk(simulator.genesis.app_hash)
         if is_honest:
-            self.disk.on_durable = simulator.guards[self.index].signed_durably
+            self.disk.on_durable = simulator.guards[self.index].bound
         self.is_up = False
         self.incarnation = 0
         self.pool: dict[bytes, int] = {}

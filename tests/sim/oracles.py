@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from omninode.consensus.types import Block, Certificate, Vote, VoteKind
@@ -60,7 +60,7 @@ class GuardModel:
     validator: int
     signed: dict[tuple[int, VoteKind], bytes] = field(default_factory=dict)
 
-    def signed_durably(self, vote: Vote) -> None:
+    def bound(self, vote: Vote) -> None:
         if vote.validator != self.validator:
             raise Violation(f"{self.validator} signed a vote of {vote.validator}")
         known = self.signed.setdefault((vote.view, vote.kind), vote.block_hash)
@@ -108,3 +108,12 @@ def check_evidence(first: Vote, second: Vote, honest: Iterable[int]) -> None:
         raise Violation(f"no evidence at all: {first} {second}")
     if first.validator in honest:
         raise Violation(f"honest validator {first.validator} framed: {first} {second}")
+
+
+def check_quorum(certificate: Certificate, powers: Sequence[int]) -> None:
+    """An honest node shows certificates only that are what they claim to be."""
+    signers = certificate.signers
+    if list(signers) != sorted(set(signers)) or len(signers) != len(certificate.signatures):
+        raise Violation(f"signers of a certificate: {signers}")
+    if 3 * sum(powers[i] for i in signers) <= 2 * sum(powers):
+        raise Violation(f"a certificate of {signers} without a quorum")

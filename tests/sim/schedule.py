@@ -97,7 +97,7 @@ def draw(seed: int, profile: Profile) -> Schedule:
         rng=rng,
         powers=powers,
         faults=_faults(rng, powers, profile),
-        gst_ms=rng.randrange(3_000, 22_000),
+        gst_ms=rng.randrange(3_000, 45_000),
         loss=rng.choice([0, 0.05, 0.2, 0.4]),
         delay_ms_max=rng.choice([300, 2_000, 6_000]),
         sync_ms_max=rng.choice([0, 5, 300]),

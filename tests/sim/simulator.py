@@ -29,7 +29,7 @@ from omninode.crypto import ZERO_HASH
 from tests.sim.disk import Crash
 from tests.sim.machines import HashChainWorkload, Workload
 from tests.sim.node import Instance, Node
-from tests.sim.oracles import Agreement, GuardModel, Violation, VoteBook, check_evidence
+from tests.sim.oracles import Agreement, GuardModel, Violation, VoteBook, check_evidence, check_quorum
 from tests.sim.schedule import (
     DELTA_MS,
     IDLE_BLOCK_INTERVAL_MS,
@@ -81,8 +81,11 @@ class Simulator:
         *,
         workload: Workload | None = None,
         core_class: CoreFactory = Core,
+        node_class: type[Node] = Node,
+        check_durability: bool = True,
     ) -> None:
         self.schedule = schedule
+        self.check_durability = check_durability
         self.rng = schedule.rng
         self.workload = workload or HashChainWorkload()
         self.core_class = core_class
@@ -113,7 +116,7 @@ class Simulator:
         self.book = VoteBook() if is_overloaded else None
         self.convicted: set[int] = set()
         self.nodes = [
-            Node(self, instance, is_honest=instance[0] not in schedule.faults)
+            node_class(self, instance, is_honest=instance[0] not in schedule.faults)
             for instance in schedule.instances
         ]
         self.honest = [node for node in self.nodes if node.is_honest]
@@ -180,6 +183,8 @@ class Simulator:
                 self._check_sent(node, message.vote)
             elif isinstance(message, msg.ProposalMessage):
                 self._check_sent(node, message.proposal.vote)
+            elif isinstance(message, msg.CertificateMessage):
+                check_quorum(message.certificate, self.schedule.powers)
         for peer in self.nodes:
             if peer.index != node.index and (to is None or peer.index == to):
                 self._deliver(node.instance, node.index, peer, message)
@@ -187,7 +192,8 @@ class Simulator:
     def _check_sent(self, node: Node, vote: Vote) -> None:
         if vote.validator != node.index:
             raise Violation(f"{node.instance} sent a foreign vote")
-        if not self._is_durable(node, vote):
+        self.guards[node.index].bound(vote)
+        if self.check_durability and not self._is_durable(node, vote):
             raise Violation(f"{node.instance} sent a vote that is not durable: {vote}")
 
     def _is_durable(self, node: Node, vote: Vote) -> bool:
@@ -227,7 +233,9 @@ class Simulator:
             and isinstance(record, WalVote)
             and self.rng.random() < schedule.crash_chance
         ):
-            return self.rng.choice(list(Crash))
+            if self.rng.random() < 0.5:
+                return self.rng.choice(list(Crash))
+            self.later(self.rng.randrange(1, 400), node, "die", None)
         return None
 
     def restart_later(self, node: Node) -> None:
@@ -292,8 +300,9 @@ class Simulator:
             if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
                 target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
                 self._deliver_some(node, msg.VoteMessage(self._forge(node, kind, view, target)))
-        if node.core.leader_of(view + 1) == node.index and rng.random() < 0.5:
-            self._propose_twice(node, view + 1)
+        for led in (view, view + 1):
+            if node.core.leader_of(led) == node.index and rng.random() < 0.5:
+                self._propose_twice(node, led)
 
     def _forge(self, node: Node, kind: VoteKind, view: int, block_hash: bytes) -> Vote:
         digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
@@ -315,6 +324,8 @@ class Simulator:
         if record is not None:
             certificate = record.notarizations.get(parent.hash)
         for offset_ms in range(2):
+            if self.rng.random() < 0.5:
+                parent, certificate = state.chain.final, state.final_certificate
             unknown = (bytes((offset_ms,)) * 32,) if self.rng.random() < 0.2 else ()
             header = type(parent)(
                 **{
@@ -413,6 +424,8 @@ class Simulator:
                 node.execute()
             case "commit":
                 node.commit()
+            case "die":
+                self._crash(node)
 
     def _log(self, node: Node, what: str) -> None:
         line = f"{self.now_ms} {node.instance} {what} {node.core.view}"
@@ -488,11 +501,18 @@ def simulate(
     *,
     workload: Workload | None = None,
     core_class: CoreFactory = Core,
+    node_class: type[Node] = Node,
+    check_durability: bool = True,
 ) -> Report:
     """Run one seed; a violation says how to run it again."""
     try:
-        simulator = Simulator(draw(seed, profile), workload=workload, core_class=core_class)
-        return simulator.run()
+        return Simulator(
+            draw(seed, profile),
+            workload=workload,
+            core_class=core_class,
+            node_class=node_class,
+            check_durability=check_durability,
+        ).run()
     except AssertionError as error:
         command = f"python -m tests.sim --profile {profile.value} --seed {seed}"
         raise Violation(f"{error}\nrun again with: {command}") from error

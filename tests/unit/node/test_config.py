@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_every_key_has_a_default_and_a_comment() -> None:
         for key, field in section.model_fields.items():
             assert field.description, f"{name}.{key}"
             assert not field.is_required(), f"{name}.{key}"
+
+
+def test_every_key_is_read_by_some_part_of_the_node() -> None:
+    sources = [
+        path.read_text()
+        for package in ("node", "consensus", "storage")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name not in {"config.py", "config_file.py"}
+    ]
+    text = "\n".join(sources)
+    for name, section in SECTIONS.items():
+        for key in section.model_fields:
+            assert re.search(rf"\.{key}\b", text), f"nothing reads {name}.{key}"
 
 
 def test_what_is_written_reads_back_equal() -> None:

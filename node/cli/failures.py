@@ -68,9 +68,9 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(leaf, ConfigError):
         return Failure(USAGE, leaf.reason, tuple(str(leaf).splitlines()), leaf.hint)
     if isinstance(leaf, CommandFailed):
-        return Failure(FAILED, leaf.reason, (str(leaf),), leaf.hint, leaf.document)
+        return Failure(FAILED, leaf.reason, (_one_line(leaf),), leaf.hint, leaf.document)
     if isinstance(leaf, UserError):
-        return Failure(FAILED, leaf.reason, (str(leaf),), leaf.hint)
+        return Failure(FAILED, leaf.reason, (_one_line(leaf),), leaf.hint)
     if isinstance(leaf, OmniNodeError):
         return Failure(FAILED, *_of_node(leaf))
     if isinstance(leaf, OSError):
@@ -78,7 +78,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(
             FAILED, "system_error", (f"{name.lstrip()} {leaf.strerror or leaf}".strip(),)
         )
-    what = f"{type(leaf).__name__}: {leaf}".splitlines()[0]
+    what = f"{type(leaf).__name__}: {_one_line(leaf)}"
     return Failure(FAILED, "internal_error", (what,), "this is a defect; --debug shows where")
 
 
@@ -119,12 +119,15 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _plain(error: TyperException) -> str:
     formatter = getattr(error, "format_message", None)
-    text = str(formatter()) if callable(formatter) else str(error)
-    return " ".join(text.split())
+    return " ".join((str(formatter()) if callable(formatter) else str(error)).split())
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _of_node(error: OmniNodeError) -> tuple[str, tuple[str, ...], str]:
-    message = (" ".join(str(error).split()),)
+    message = (_one_line(error),)
     if isinstance(error, StorageFault):
         return "storage_fault", message, "free space or mend the disk, then start again"
     if isinstance(error, BrokenInvariant):

@@ -1,7 +1,8 @@
-"""The commands that work on a home, run as a user runs them: a process, its output, its files."""
+"""The commands that work on a home: their output, their files, their refusals."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,11 +11,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
+
+from omninode.node.cli.main import main
 
 OMNINODE = (sys.executable, "-m", "omninode")
 
@@ -52,19 +56,28 @@ def made(home: Path, template: Path) -> Path:
 
 
 @pytest.fixture
-def run(home: Path) -> Run:
-    """Run `omninode` with this home and no terminal."""
+def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `omninode` with this home and no terminal: `start` as a process, the rest in this one."""
 
-    def call(*arguments: str, stdin: str = "", **environment: str) -> Done:
-        return subprocess.run(
-            [*OMNINODE, "--home", str(home), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env={**os.environ, **environment},
-        )
+    def call(*arguments: str, **environment: str) -> Done:
+        words = ["--home", str(home), *arguments]
+        if "start" in arguments:
+            return subprocess.run(
+                [*OMNINODE, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+                env={**os.environ, **environment},
+            )
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "stdin", io.StringIO())
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = main(words)
+        return Done(words, code, out.getvalue(), err.getvalue())
 
     return call
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
 
+from omninode.node.cli.main import main
+
 Call = Callable[..., dict[str, Any]]
 
-OMNINODE = (sys.executable, "-m", "omninode")
 SECRET = "0x" + "1f" * 32
 
 
@@ -28,23 +29,21 @@ def password(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Call:
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run `omninode keys` with --json and return the document."""
 
     def call(*arguments: str, code: int = 0, stdin: str = "") -> dict[str, Any]:
-        done = subprocess.run(
-            [*OMNINODE, "keys", *arguments, "--home", str(tmp_path), "--json"],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env={k: v for k, v in os.environ.items() if k != "OMNINODE_PASSWORD_FILE"},
-        )
-        assert done.returncode == code, done.stderr
-        assert "correct horse" not in done.stdout + done.stderr
-        assert SECRET[2:] not in done.stdout + done.stderr
-        document: dict[str, Any] = json.loads(done.stdout)
+        words = ["keys", *arguments, "--home", str(tmp_path), "--json"]
+        out, err = io.StringIO(), io.StringIO()
+        source = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.delenv("OMNINODE_PASSWORD_FILE", raising=False)
+            patch.setattr(sys, "stdin", source)
+            assert main(words) == code, err.getvalue()
+        shown = out.getvalue() + err.getvalue()
+        assert "correct horse" not in shown
+        assert SECRET[2:] not in shown
+        document: dict[str, Any] = json.loads(out.getvalue())
         return document
 
     return call

@@ -27,6 +27,7 @@ COMPILED = (
     "ordering",
     "orders",
     "records",
+    "settlement",
     "state",
     "transfers",
 )

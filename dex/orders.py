@@ -26,9 +26,10 @@ from omninode.dex.events import OrderRejected
 from omninode.dex.fees import fee_paid, hold_needed, price_paid
 from omninode.dex.limits import NUMBERS_CACHED, SIZE_LOTS_MAX
 from omninode.dex.markets import Market, MarketSpec
-from omninode.dex.matching import cancel, match, reach, release_hold, take_hold
+from omninode.dex.matching import match, reach
 from omninode.dex.open_orders import CANCELLED, FILLED, OPEN, PARTIALLY_FILLED
 from omninode.dex.outcomes import ItemResult
+from omninode.dex.settlement import cancel, release_hold, settle, take_hold
 from omninode.dex.state import Context, State
 from omninode.dex.transaction import order_id as make_order_id
 from omninode.encoding import amount_to_bytes
@@ -59,7 +60,8 @@ def place(state: State, context: Context, action: PlaceOrder, index: int) -> Ite
     if buried:
         state.open_orders.finished(order, CANCELLED, CANCELLED_BEFORE_ARRIVAL)
         return _result(order, CANCELLED, CANCELLED_BEFORE_ARRIVAL)
-    match(market, order, limit=limit, accounts=state.accounts, open_orders=state.open_orders)
+    fills = match(market.book, order, limit)
+    settle(market, order, fills, accounts=state.accounts, open_orders=state.open_orders)
     if order.remaining and order.tif == "gtc":
         state.open_orders.opened(order)
         return _rest(state, market, order)
@@ -91,7 +93,8 @@ def replace(state: State, context: Context, action: ReplaceOrder) -> ItemResult:
     order.remaining += size - order.size
     order.size = size
     order.price = price
-    match(market, order, limit=price, accounts=state.accounts, open_orders=state.open_orders)
+    fills = match(market.book, order, price)
+    settle(market, order, fills, accounts=state.accounts, open_orders=state.open_orders)
     if order.remaining:
         return _rest(state, market, order)
     state.open_orders.closed(order, FILLED, "")

@@ -10,26 +10,44 @@ Rules (PROTOCOL.md P8)
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
 
 from omninode.dex.actions import Batch, PlaceOrder
+from omninode.dex.events import (
+    AgentApproved,
+    AgentRevoked,
+    Event,
+    OrderRejected,
+    OrderUpdated,
+    Trade,
+    Transferred,
+)
 from omninode.dex.outcomes import IGNORED
 from omninode.dex.transaction import Transaction, order_id
 from omninode.errors import UserError
 from omninode.node.rpc.limits import RECEIPTS_MAX, WAITERS_MAX
-from omninode.storage.records import CommittedBlock
+from omninode.storage.records import CommittedBlock, StoredTransaction
 
 
-@dataclass(slots=True)
-class _Wait:
-    """The calls that wait for one transaction."""
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A final transaction, as it was stored, with the events that its orders or accounts are in."""
 
-    stored: trio.Event
-    calls: int = 0
+    final: StoredTransaction
+    events: tuple[Event, ...]
+
+
+class Wait:
+    """The calls that wait for one transaction; `receipt` is there once `stored` is set."""
+
+    def __init__(self) -> None:
+        self.stored = trio.Event()
+        self.receipt: Receipt | None = None
+        self.calls = 0
 
 
 class Receipts:
@@ -43,7 +61,7 @@ class Receipts:
         self._window_ms = nonce_window_ms
         self._nonces: OrderedDict[bytes, int] = OrderedDict()
         self._orders: dict[bytes, bytes] = {}
-        self._waits: dict[bytes, _Wait] = {}
+        self._waits: dict[bytes, Wait] = {}
         self._waiting = 0
 
     def acknowledged(self, transaction: Transaction) -> None:
@@ -73,7 +91,8 @@ class Receipts:
         """Forget what a stored block has results for, and wake who waited for them."""
         if not (self._nonces or self._waits):
             return
-        for result in committed.outcome.results:
+        events: _EventsByOrder | None = None
+        for index, result in enumerate(committed.outcome.results):
             if result.code == IGNORED:
                 continue
             self._nonces.pop(result.hash, None)
@@ -81,27 +100,70 @@ class Receipts:
                 self._orders.pop(item.order_id, None)
             wait = self._waits.pop(result.hash, None)
             if wait is not None:
+                events = events or _EventsByOrder(committed.outcome.events)
+                wait.receipt = _receipt(committed, index, events)
                 wait.stored.set()
 
     @contextmanager
-    def waiting(self, transaction_hash: bytes) -> Iterator[trio.Event]:
-        """Give an event that is set when the transaction's result is stored.
+    def waiting(self, transaction_hash: bytes) -> Iterator[Wait]:
+        """Give what is filled when the transaction's result is stored.
 
         Raises:
             UserError: `busy`: too many calls wait already.
         """
         if self._waiting >= WAITERS_MAX:
             raise UserError("busy", "too many calls wait for transactions")
-        wait = self._waits.setdefault(transaction_hash, _Wait(trio.Event()))
+        wait = self._waits.setdefault(transaction_hash, Wait())
         wait.calls += 1
         self._waiting += 1
         try:
-            yield wait.stored
+            yield wait
         finally:
             self._waiting -= 1
             wait.calls -= 1
             if not wait.calls and self._waits.get(transaction_hash) is wait:
                 del self._waits[transaction_hash]
+
+
+class _EventsByOrder:
+    """A block's events by the orders they are about, made once for all who wait (in order)."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
+        self._places: dict[bytes, list[int]] = {}
+        self._others: list[int] = []
+        for place, event in enumerate(events):
+            for identifier in _orders_in(event):
+                self._places.setdefault(identifier, []).append(place)
+            if isinstance(event, Transferred | AgentApproved | AgentRevoked):
+                self._others.append(place)
+
+    def about(self, orders: Iterable[bytes]) -> tuple[Event, ...]:
+        """Return the events about these orders and those that are about no order."""
+        places = set(self._others)
+        for identifier in orders:
+            places.update(self._places.get(identifier, ()))
+        return tuple(self._events[place] for place in sorted(places))
+
+
+def _orders_in(event: Event) -> tuple[bytes, ...]:
+    match event:
+        case OrderUpdated(order=order):
+            return (order.order_id,)
+        case OrderRejected(order_id=identifier):
+            return (identifier,)
+        case Trade():
+            return (event.taker_order_id, event.maker_order_id)
+        case _:
+            return ()
+
+
+def _receipt(committed: CommittedBlock, index: int, events: _EventsByOrder) -> Receipt:
+    header, result = committed.block.header, committed.outcome.results[index]
+    final = StoredTransaction(
+        header.height, index, header.time_ms, committed.transactions[index], result
+    )
+    return Receipt(final, events.about(item.order_id for item in result.items if item.order_id))
 
 
 def order_ids(transaction: Transaction) -> list[bytes]:

@@ -119,9 +119,10 @@ async def send_transaction(context: Context[Services], params: SendTransaction) 
 
 async def _submit(node: Services, raw: bytes) -> bytes:
     transaction_hash = await node.door.submit(raw)
-    held = node.door.body(transaction_hash)
-    if held is not None:
-        node.receipts.acknowledged(held)
+    if node.chain.transaction(transaction_hash) is None:
+        # It may be executed already and not stored yet: then nobody holds it.
+        held = node.door.body(transaction_hash)
+        node.receipts.acknowledged(held or decode_transaction(raw))
     return transaction_hash
 
 
@@ -140,24 +141,27 @@ async def send_transaction_sync(
     """
     node = context.node
     raw = bytes.fromhex(params.tx[2:])
-    with node.receipts.waiting(keccak256(raw)) as stored:
+    with node.receipts.waiting(keccak256(raw)) as wait:
         transaction_hash = await _submit(node, raw)
         final = node.chain.transaction(transaction_hash)
         if final is None:
             with trio.move_on_after(params.timeout_ms / 1000):
-                await stored.wait()
-            final = node.chain.transaction(transaction_hash)
+                await wait.stored.wait()
+    if wait.receipt is not None:
+        return _final_result(node, wait.receipt.final, wait.receipt.events)
     if final is None:
         raise NoAnswerYet(
             f"transaction 0x{transaction_hash.hex()} is not final after {params.timeout_ms} ms",
             hint="omni_getTransaction tells what becomes of it",
         )
-    return _final_result(node, final)
+    return _final_result(node, final, node.chain.events(final.height))
 
 
-def _final_result(node: Services, final: StoredTransaction) -> Document:
+def _final_result(
+    node: Services, final: StoredTransaction, block_events: Iterable[Event]
+) -> Document:
     transaction, result = decode_transaction(final.raw), final.result
-    events = list(_events_of(transaction, final, node.chain.events(final.height)))
+    events = list(_events_of(transaction, final, block_events))
     place: dict[str, int] = {"height": final.height, "time_ms": final.time_ms}
     return {
         "hash": "0x" + result.hash.hex(),

@@ -10,6 +10,7 @@ import trio
 
 from omninode.node.config import RpcSection
 from omninode.node.health import Health, judge_health
+from omninode.node.metrics import Metrics
 from omninode.node.rpc.app import RpcApp
 from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.dispatch import CallObserver, Dispatcher
@@ -127,6 +128,17 @@ class RpcService:
         self._told_s = trio.current_time()
         self.receipts.stored(committed)
         self.feed.publish(committed)
+
+    def show_in(self, metrics: Metrics) -> None:
+        """Let the metrics show connections and subscriptions."""
+        metrics.watch(
+            "omninode_rpc_connections", "Open connections", lambda: self.server.connections
+        )
+        metrics.watch(
+            "omninode_rpc_subscriptions",
+            "Subscriptions of all WebSockets",
+            lambda: sum(self.feed.subscriptions().values()),
+        )
 
     def health(self) -> Health:
         """Judge the node's condition, as of now."""

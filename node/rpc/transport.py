@@ -28,13 +28,18 @@ from hypercorn.events import Closed
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.protocol.ws_stream import (
+    ASGIWebsocketState,
+    FrameTooLargeError,
+    WebsocketBuffer,
+    WSStream,
+)
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from typing_extensions import override
-from wsproto.events import Message
+from wsproto.events import Message, Ping
 
 from omninode.errors import ConfigError
 from omninode.node.log import get_logger
@@ -202,7 +207,6 @@ def _config(message_bytes_max: int) -> Config:
     config.read_timeout = int(SILENCE_TIMEOUT_S)
     config.include_server_header = False
     config.websocket_max_message_size = message_bytes_max
-    config.websocket_ping_interval = PING_INTERVAL_S
     return config
 
 
@@ -284,9 +288,11 @@ class _Connection(TCPServer):
                     nursery.cancel_scope.deadline = trio.current_time() + LINGER_S
 
                 protocol.end_soon = end_soon
+                protocol.gone = trio.Event()
                 await self.idle_task.restart(group, self._idle_timeout)
                 await self._read_data()
                 await self.idle_task.stop()
+                protocol.gone.set()
                 end_soon()
         except OSError:
             pass
@@ -296,6 +302,7 @@ class _Http1(H11Protocol):
     """HTTP/1.1 with our refusals (H6) and without upgrades other than plain WebSocket (H4)."""
 
     end_soon: Callable[[], None]
+    gone: trio.Event
     _refused = False
 
     @override
@@ -317,6 +324,15 @@ class _Http1(H11Protocol):
             self.stream.buffer = _Buffer(
                 self.config.websocket_max_message_size, on_overflow=self.end_soon
             )
+            self.task_group.spawn(self._ping, self.stream)
+
+    async def _ping(self, stream: WSStream) -> None:
+        """Ping a WebSocket client; hypercorn's own way would outlive the connection."""
+        while not self.gone.is_set():
+            with trio.move_on_after(PING_INTERVAL_S):
+                await self.gone.wait()
+            if stream.state is ASGIWebsocketState.CONNECTED:
+                await stream._send_wsproto_event(Ping())  # noqa: SLF001 - ASGI knows no ping
 
     @override
     async def stream_send(self, event: StreamEvent) -> None:

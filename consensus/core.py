@@ -37,6 +37,7 @@ from omninode.consensus.inspection import Inspection
 from omninode.consensus.judging import Judging, Verdict
 from omninode.consensus.leaders import LeaderSchedule, LeaderWatch
 from omninode.consensus.limits import (
+    SKIPS_MAX,
     VIEWS_AHEAD_MAX,
     VOTE_VIEWS_KEPT,
 )
@@ -296,7 +297,11 @@ class Core(Inspection):
         state.view = view
         state.entered_ms = state.now_ms
         state.leader = state.schedule.leader(view)
-        self._impatient = state.leader != state.me and self._watch.is_silent(state.leader)
+        self._impatient = (
+            state.leader != state.me
+            and view - state.chain.final.view <= SKIPS_MAX
+            and self._watch.is_silent(state.leader)
+        )
         self._asking.again()
         for block_hash in state.views.trim(view=view, final_view=state.chain.final.view):
             state.chain.forget(block_hash)

@@ -84,8 +84,8 @@ class BuildBlock:
 
     With transactions: not before `not_before_ms` (wall clock, ms). Empty: at `empty_at_ms`.
     `transactions_allowed` is false while execution lags (P3 MAX_LAG). A newer `BuildBlock` replaces
-    it. `ancestors` are the non-final blocks from the parent downwards; their transactions are not
-    to be included again.
+    it. `ancestors` are the blocks that are not executed yet, from the parent downwards; their
+    transactions are not to be included again.
     """
 
     view: int
@@ -98,7 +98,10 @@ class BuildBlock:
 
 @dataclass(frozen=True, slots=True)
 class ViewEntered:
-    """A new view began on this parent (None while unknown): what is pending is to be recomputed."""
+    """A new view began, or its parent changed: what is pending is to be recomputed.
+
+    `ancestors` as in `BuildBlock`; empty while the parent is unknown.
+    """
 
     view: int
     leader: int
@@ -123,7 +126,11 @@ class ReportEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A final header has another app hash than ours: stop voting, signing, serving state (P5)."""
+    """A final header has another app hash than ours: stop voting, signing, serving state (P5).
+
+    The same when a finalization leads past our final block: a third of the power broke the rules.
+    Then the hashes are those of the two blocks.
+    """
 
     height: int
     expected: bytes

@@ -22,6 +22,10 @@ class StateMachine(Protocol):
         """Execute a block; return the records to store."""
         ...
 
+    def check(self) -> None:
+        """Raise `BrokenInvariant` if the state contradicts itself."""
+        ...
+
 
 class Workload(Protocol):
     """Where a schedule's transactions and state machines come from."""
@@ -53,6 +57,9 @@ class HashChain:
             digest.update(transaction)
         self.app_hash = digest.digest()
         return {_STATE_KEY: self.height.to_bytes(8, "big") + self.app_hash}
+
+    def check(self) -> None:
+        pass
 
 
 class HashChainWorkload:

@@ -6,7 +6,7 @@ the test that it still dies is fast; `python -m tests.sim --mutant NAME` looks f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,13 @@ from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.types import Block, ValidatorSet, Vote, VoteKind
 from tests.sim.node import Node
+from tests.sim.oracles import Violation
 from tests.sim.schedule import Profile
+from tests.sim.simulator import simulate
 
 
 class _FinalizeAndNullify(OwnVotes):
-    def _allowed(
-        self, kind: VoteKind, block_hash: bytes, earlier: Mapping[VoteKind, Vote]
-    ) -> bool:
+    def _allowed(self, kind: VoteKind, block_hash: bytes, earlier: Mapping[VoteKind, Vote]) -> bool:
         return kind not in earlier and not (
             kind is VoteKind.NOTARIZE and VoteKind.NULLIFY in earlier
         )
@@ -146,3 +146,23 @@ MUTANTS = {
     "amnesia": Mutant(Profile.CRASHES, 0, Amnesia),
     "send-before-sync": Mutant(Profile.CRASHES, 0, node_class=SendBeforeSync),
 }
+
+
+def first_death(mutant: Mutant, seeds: Iterable[int]) -> int | None:
+    """Return the first of the seeds that kills a mutant.
+
+    What is sent need not be durable here: the mutant that sends too early must be found by what
+    it does after a crash, not by a look into the disk.
+    """
+    for seed in seeds:
+        try:
+            simulate(
+                seed,
+                mutant.profile,
+                core_class=mutant.core_class,
+                node_class=mutant.node_class,
+                check_durability=False,
+            )
+        except Violation:
+            return seed
+    return None

@@ -97,7 +97,7 @@ def draw(seed: int, profile: Profile) -> Schedule:
         rng=rng,
         powers=powers,
         faults=_faults(rng, powers, profile),
-        gst_ms=rng.randrange(3_000, 45_000),
+        gst_ms=rng.randrange(3_000, 70_000),
         loss=rng.choice([0, 0.05, 0.2, 0.4]),
         delay_ms_max=rng.choice([300, 2_000, 6_000]),
         sync_ms_max=rng.choice([0, 5, 300]),
@@ -107,7 +107,7 @@ def draw(seed: int, profile: Profile) -> Schedule:
     end_ms = schedule.gst_ms + 8_000
     schedule.skew_ms = {x: rng.choice([0, 0, 90, -90, 350, -350]) for x in schedule.instances}
     schedule.transactions = sorted(
-        (rng.randrange(end_ms), rng.randrange(count)) for _ in range(rng.choice([0, 5, 30]))
+        (rng.randrange(end_ms), rng.randrange(count)) for _ in range(rng.choice([0, 10, 60]))
     )
     return schedule
 
@@ -170,7 +170,7 @@ def _every_append(schedule: Schedule) -> None:
     schedule.crash_at_append = (schedule.seed % 4, schedule.seed // len(Crash) + 1, kind)
     schedule.loss = 0
     schedule.delay_ms_max = 300
-    schedule.gst_ms = 12_000
+    schedule.gst_ms = 40_000
 
 
 def _overload(schedule: Schedule) -> None:

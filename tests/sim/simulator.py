@@ -27,9 +27,17 @@ from omninode.consensus.types import (
 )
 from omninode.crypto import ZERO_HASH
 from tests.sim.disk import Crash
-from tests.sim.machines import HashChainWorkload, Workload
+from tests.sim.exchange_machine import ExchangeWorkload
+from tests.sim.machines import Workload
 from tests.sim.node import Instance, Node
-from tests.sim.oracles import Agreement, GuardModel, Violation, VoteBook, check_evidence, check_quorum
+from tests.sim.oracles import (
+    Agreement,
+    GuardModel,
+    Violation,
+    VoteBook,
+    check_evidence,
+    check_quorum,
+)
 from tests.sim.schedule import (
     DELTA_MS,
     IDLE_BLOCK_INTERVAL_MS,
@@ -47,7 +55,7 @@ RECOVERY_MS_MAX = 240_000
 """Virtual time after stabilisation in which everybody must finalize `GOAL_BLOCKS` more blocks."""
 RECOVERY_VIEWS_MAX = 120
 CRASH_DOWN_MS_MAX = 6_000
-STEPS_MAX = 400_000
+STEPS_MAX = 100_000
 
 CoreFactory = Callable[..., Core]
 
@@ -67,6 +75,7 @@ class Report:
     crashes: int
     height: int
     views: int
+    executed: int
     convicted: int
     fork: bool
     log_hash: int
@@ -83,11 +92,13 @@ class Simulator:
         core_class: CoreFactory = Core,
         node_class: type[Node] = Node,
         check_durability: bool = True,
+        steps_max: int = STEPS_MAX,
     ) -> None:
         self.schedule = schedule
+        self.steps_max = steps_max
         self.check_durability = check_durability
         self.rng = schedule.rng
-        self.workload = workload or HashChainWorkload()
+        self.workload = workload or ExchangeWorkload()
         self.core_class = core_class
         self.validators = ValidatorSet(
             0,
@@ -362,7 +373,7 @@ class Simulator:
         while self._queue:
             at_ms, _, node, incarnation, kind, payload = heapq.heappop(self._queue)
             self.now_ms = at_ms
-            if at_ms > deadline_ms or self.steps > STEPS_MAX:
+            if at_ms > deadline_ms or self.steps > self.steps_max:
                 break
             if node is not None and (not node.is_up or node.incarnation != incarnation):
                 continue
@@ -463,10 +474,17 @@ class Simulator:
             crashes=self.crashes,
             height=self.agreement.height,
             views=views,
+            executed=self._check_states(),
             convicted=len(self.convicted),
             fork=self.agreement.fork_at is not None,
             log_hash=self.log_hash,
         )
+
+    def _check_states(self) -> int:
+        """Scan every honest state machine; return how many transactions the best one executed."""
+        for node in self.honest:
+            node.machine.check()
+        return max(sum(len(c.transactions) for c in node.disk.chain) for node in self.honest)
 
     def _check_convictions(self) -> None:
         """A fork with less than two thirds faulty convicts a third of the power, all of it faulty."""

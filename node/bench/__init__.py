@@ -1,0 +1,1 @@
+"""The benchmarks of the performance page, each one command."""

@@ -1,0 +1,34 @@
+"""Who lives in a devnet, and with which keys: all derived from its seed, so of no worth elsewhere.
+
+`alice bob carol dave` are for people and scripts; buyers and sellers send the recorded order flow;
+`house` quotes the other markets.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from omninode.crypto import SigningKey, tagged_hash
+
+PEOPLE: Final = ("alice", "bob", "carol", "dave")
+HOUSE: Final = "house"
+TRADERS_PER_SIDE: Final = 16
+BUYERS: Final = tuple(f"buyer-{index:02}" for index in range(TRADERS_PER_SIDE))
+SELLERS: Final = tuple(f"seller-{index:02}" for index in range(TRADERS_PER_SIDE))
+NAMES: Final = (*PEOPLE, HOUSE, *BUYERS, *SELLERS)
+TREASURY: Final = "treasury"
+DEVELOPMENT: Final = "development"
+
+_SEED_BYTES: Final = 16
+
+
+def derive_key(seed: int, name: str) -> SigningKey:
+    """Return the key of a name in the devnet of a seed (0 … 2**128 - 1)."""
+    return SigningKey(
+        tagged_hash("omni/devnet/1", seed.to_bytes(_SEED_BYTES, "big"), name.encode())
+    )
+
+
+def derive_keys(seed: int) -> dict[str, SigningKey]:
+    """Return the keys of everybody, by name."""
+    return {name: derive_key(seed, name) for name in NAMES}

@@ -1,0 +1,100 @@
+"""Every bound of the devnet and what happens at it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- World ---------------------------------------------------------------------------------------
+
+VALIDATORS_MAX: Final = 32
+"""Most validator processes; more is refused as wrong usage."""
+
+PORTS_PER_NODE: Final = 10
+"""Node i has the ports from base + 10·i."""
+
+PORTS_USED: Final = 3
+"""The first of them: for peers, RPC and metrics."""
+
+# --- Processes -----------------------------------------------------------------------------------
+
+RESTART_DELAY_S: Final = 2.0
+"""A validator that died is started again after this time."""
+
+START_DEADLINE_S: Final = 60.0
+"""All validators answer and make a block within this time, or the start has failed."""
+
+STOP_DEADLINE_S: Final = 15.0
+"""A validator that has not stopped by itself after this time is killed."""
+
+NODE_LOG_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A node's log that is longer when the node starts becomes `.old`, and replaces the one before."""
+
+LOG_TAIL_LINES: Final = 20
+"""Lines of a failed node's log that are shown."""
+
+LOG_TAIL_BYTES: Final = 64 * 1024
+"""How much of the end of a log is read for them."""
+
+# --- Connections to the validators ---------------------------------------------------------------
+
+RECONNECT_DELAY_S: Final = 0.2
+CONNECT_TIMEOUT_S: Final = 5.0
+CALL_TIMEOUT_S: Final = 5.0
+
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Largest WebSocket message taken; a larger one closes the connection."""
+
+BATCH_CALLS_MAX: Final = 50
+"""Calls that wait together go out as one JSON-RPC batch of at most so many."""
+
+CALLS_WAITING_MAX: Final = 2_000
+"""Calls without an answer on one connection; beyond it the next validator is taken."""
+
+UNANSWERED_S: Final = 1.0
+"""A validator that owes an answer for longer is passed over until it gives one."""
+
+# --- Order flow ----------------------------------------------------------------------------------
+
+OPENING_IN_FLIGHT_MAX: Final = 32
+"""Batches of the opening book that are sent and not final; the next waits."""
+
+OPENING_DEADLINE_S: Final = 90.0
+"""The opening book is final within this time, or the run has failed."""
+
+PENDING_MAX: Final = 20_000
+"""Transactions sent and not final; at the bound the flow waits until some are."""
+
+RESEND_AFTER_S: Final = 2.0
+"""A transaction without an acknowledgement for so long goes to another validator, byte for byte."""
+
+ASK_AFTER_S: Final = 3.0
+"""A transaction not known to be final for so long is asked for."""
+
+FOLLOW_UP_INTERVAL_S: Final = 0.5
+FOLLOW_UPS_MAX: Final = 200
+"""Transactions followed up at a time; the others wait for the next interval."""
+
+TICK_S: Final = 0.002
+"""Events due within this time go out together."""
+
+RECENT_MAX: Final = 10_000
+"""Newest latencies kept for the live view; older ones are in the histogram alone."""
+
+RECENT_S: Final = 10.0
+"""The live view's figures are about this time."""
+
+# --- Report --------------------------------------------------------------------------------------
+
+DRAIN_DEADLINE_S: Final = 45.0
+"""After the load this long is waited until every transaction is final or provably expired: the
+nonce window of 30 s, and room for idle blocks. Then what is left is asked for, one by one."""
+
+DRAIN_STOPPED_S: Final = 3.0
+"""The same after a Ctrl-C, when somebody is waiting for the prompt."""
+
+SAME_HEIGHT_DEADLINE_S: Final = 40.0
+"""A validator that is down or behind gets this long to reach the height to compare."""
+
+VIEW_INTERVAL_S: Final = 1.0
+PLAIN_INTERVAL_S: Final = 5.0
+"""Without a terminal one line says how it goes after each of these."""

@@ -1,0 +1,170 @@
+"""The end of a run: waiting until all is decided, asking the validators, and the final document.
+
+Rules (PROTOCOL.md P8)
+    R1. A transaction that a validator told to be final is in a block of that height. The report
+        compares the app hashes of all validators at a height not below the highest such block, so
+        every validator has it.
+    R2. An acknowledged transaction that nobody told to be final is asked for at every validator.
+        Final anywhere is final. Expired is what a validator proves: its chain time has passed the
+        nonce's window, and it says so. Everything else is lost.
+    R3. `ok` is: every validator has the same app hash at the same height, nothing is lost, and
+        something was final. Lost counts transactions of the opening book and the house, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from omninode.errors import UserError
+from omninode.node.devnet.change import Change
+from omninode.node.devnet.connection import Connection
+from omninode.node.devnet.limits import (
+    DRAIN_DEADLINE_S,
+    DRAIN_STOPPED_S,
+    SAME_HEIGHT_DEADLINE_S,
+)
+from omninode.node.devnet.observer import Observer
+from omninode.node.devnet.processes import NodeProcess, resident_megabytes
+from omninode.node.devnet.sender import transaction_state
+from omninode.node.devnet.tracker import Tracker
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """All validators at one height: their app hashes, `None` where there was no answer."""
+
+    height: int
+    app_hashes: tuple[str | None, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether every validator answered the same."""
+        return None not in self.app_hashes and len(set(self.app_hashes)) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was measured while the load ran: how long, and trades."""
+
+    seconds: float
+    trades: int
+
+
+async def drain(tracker: Tracker, change: Change, *, stopped: bool) -> None:
+    """Wait until nothing is under way, or for as long as a nonce may still count.
+
+    Args:
+        tracker: What is under way; its sender still follows up.
+        change: Told when something is settled.
+        stopped: Somebody pressed Ctrl-C and waits.
+    """
+    with trio.move_on_after(DRAIN_STOPPED_S if stopped else DRAIN_DEADLINE_S):
+        await change.until(lambda: not tracker.pending)
+
+
+async def count_lost(tracker: Tracker, connections: Sequence[Connection]) -> int:
+    """Return how many acknowledged operations are neither final nor provably expired (R2)."""
+    lost = 0
+    for identifier, sent in list(tracker.pending.items()):
+        states = await _ask_everybody(identifier, connections)
+        if "final" in states:
+            tracker.final(identifier, now_s=trio.current_time())
+        elif sent.acknowledged and "expired" not in states:
+            lost += sent.orders
+    return lost
+
+
+async def _ask_everybody(identifier: bytes, connections: Sequence[Connection]) -> list[str | None]:
+    states: list[str | None] = []
+
+    async def ask(connection: Connection) -> None:
+        states.append(await transaction_state(connection, identifier))
+
+    async with trio.open_nursery() as nursery:
+        for connection in connections:
+            if connection.connected:
+                nursery.start_soon(ask, connection)
+    return states
+
+
+async def compare(observer: Observer, *, least_height: int, stopped: bool) -> Compared:
+    """Ask every validator for its app hash at one height that all have reached (R1).
+
+    Args:
+        observer: The validators.
+        least_height: The height is not below it.
+        stopped: Somebody pressed Ctrl-C and waits.
+    """
+    with trio.move_on_after(DRAIN_STOPPED_S if stopped else SAME_HEIGHT_DEADLINE_S):
+        highest = max(least_height, *(seen.height for seen in observer.seen))
+        await observer.all_at(highest)
+    there = [
+        seen.height
+        for connection, seen in zip(observer.connections, observer.seen, strict=True)
+        if connection.connected
+    ]
+    height = max(least_height, min(there, default=0))
+    hashes = [await _app_hash(connection, height) for connection in observer.connections]
+    return Compared(height, tuple(hashes))
+
+
+async def _app_hash(connection: Connection, height: int) -> str | None:
+    if not connection.connected:
+        return None
+    try:
+        block = await connection.call("omni_getBlock", {"height": height})
+    except UserError:
+        return None
+    return str(block["app_hash"])
+
+
+def final_document(
+    tracker: Tracker,
+    run: Run,
+    *,
+    lost: int,
+    compared: Compared,
+    observer: Observer,
+    processes: Sequence[NodeProcess],
+) -> Document:
+    """Return the document that ends a devnet (INTERFACES §1)."""
+    counts = tracker.counts
+    return {
+        "ok": compared.same and lost == 0 and counts.final > 0,
+        "seconds": round(run.seconds, 1),
+        "height": max(seen.height for seen in observer.seen),
+        "validators": [
+            {
+                "moniker": process.node.moniker,
+                "height": seen.height,
+                "app_hash": app_hash,
+                "rss_mb": resident_megabytes(process.process_id),
+            }
+            for process, seen, app_hash in zip(
+                processes, observer.seen, compared.app_hashes, strict=True
+            )
+        ],
+        "compared_height": compared.height,
+        "orders": {
+            "sent": counts.sent,
+            "acknowledged": counts.acknowledged,
+            "refused": counts.refused,
+            "final": counts.final,
+            "lost": lost,
+        },
+        "trades": run.trades,
+        "finality_ms": {
+            "p50": tracker.latencies.quantile(0.50),
+            "p99": tracker.latencies.quantile(0.99),
+        },
+        "orders_per_second": round(counts.final / run.seconds, 1) if run.seconds else 0.0,
+        "deposits": 0,
+        "withdrawals": 0,
+        "checkpoints": 0,
+    }

@@ -1,0 +1,247 @@
+"""Runs a devnet from its folder to its final document.
+
+```
+world ─ lock on its folder
+  └─ supervisor                  the validator processes; outermost: the last to stop
+       └─ observer               a connection to each
+            └─ sender, house, load, view
+```
+
+A first SIGINT or SIGTERM ends the load (or the start), then comes a short last look, then the
+validators stop. A second one leaves out the look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from omninode.dex.eip712 import Domain
+from omninode.dex.replay import Replay
+from omninode.node.devnet import accounts
+from omninode.node.devnet.change import Change
+from omninode.node.devnet.flow import Flow
+from omninode.node.devnet.house import House
+from omninode.node.devnet.load import Load
+from omninode.node.devnet.observer import Observer, trades_in
+from omninode.node.devnet.processes import NodeProcess, Supervisor
+from omninode.node.devnet.report import Run, compare, count_lost, drain, final_document
+from omninode.node.devnet.sender import Sender, first_answer
+from omninode.node.devnet.tracker import Tracker
+from omninode.node.devnet.view import Snapshot, View, market_rows
+from omninode.node.devnet.world import World
+
+Document = dict[str, Any]
+
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the recorded flow is sent.
+
+    Attributes:
+        speed: 2 sends two recorded seconds in each.
+        for_s: How long; `None` until stopped.
+        pack_s: 0 signs each operation on its own; else one batch per account for what falls due
+            within this time.
+        traders_per_side: Among how many buyers and as many sellers the orders are dealt out.
+    """
+
+    speed: float = 1.0
+    for_s: float | None = None
+    pack_s: float = 0.0
+    traders_per_side: int = accounts.TRADERS_PER_SIDE
+
+
+class Stop:
+    """Ends one phase after another: each request cancels the phase under way, if it may be."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self._scope: trio.CancelScope | None = None
+
+    def request(self) -> None:
+        """End the present phase."""
+        self.requests += 1
+        if self._scope is not None:
+            self._scope.cancel()
+
+    @asynccontextmanager
+    async def phase(self, requests_max: int = 0) -> AsyncIterator[trio.CancelScope]:
+        """Run a phase that more than `requests_max` requests end, or prevent."""
+        with trio.CancelScope() as scope:
+            self._scope = scope
+            if self.requests > requests_max:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._scope = None
+
+
+class Devnet:
+    """One run of a devnet.
+
+    Args:
+        world: Its folder.
+        replay: The recorded flow.
+        pace: How it is sent.
+        restart: Whether a validator that dies is started again.
+        view: Shows what happens.
+        stop: Ends it early.
+    """
+
+    def __init__(
+        self, world: World, replay: Replay, pace: Pace, *, restart: bool, view: View, stop: Stop
+    ) -> None:
+        self.world: Final = world
+        self._change = Change()
+        self.tracker: Final = Tracker(on_settled=self._change.tell)
+        self.started_s: float | None = None
+        self._pace = pace
+        self._view = view
+        self._stop = stop
+        self._run = _run_name()
+        self.supervisor: Final = Supervisor(world.nodes, restart=restart, tell=view.tell)
+        self.observer: Final = Observer(world.nodes, self.tracker, self._change)
+        self._sender = Sender(
+            self.observer.connections,
+            self.tracker,
+            self._change,
+            keys=world.keys,
+            domain=Domain(world.genesis.settlement_chain_id, world.genesis.hash),
+            nonce_window_ms=world.genesis.consensus.nonce_window_ms,
+        )
+        side = pace.traders_per_side
+        buyers, sellers = accounts.BUYERS[:side], accounts.SELLERS[:side]
+        flow = Flow(replay, run=self._run, buyers=buyers, sellers=sellers)
+        self._load = Load(flow, self._sender, speed=pace.speed, pack_s=pace.pack_s)
+        self._house = House(
+            self.observer.connections,
+            self._sender,
+            address="0x" + world.keys[accounts.HOUSE].address.hex(),
+            run=self._run,
+        )
+
+    @property
+    def processes(self) -> tuple[NodeProcess, ...]:
+        """The validators' processes."""
+        return self.supervisor.processes
+
+    async def run(self) -> Document | None:
+        """Run until the time is over or a stop is requested; all validators have ended then.
+
+        Returns:
+            The final document; `None` if it was stopped before the load began.
+
+        Raises:
+            NodeFailed: A validator did not start.
+            UserError: `no_progress`.
+        """
+        document: Document | None = None
+        async with trio.open_nursery() as outer:
+            await outer.start(self.supervisor.run)
+            async with trio.open_nursery() as inner:
+                await inner.start(self.observer.run)
+                document = await self._work(inner)
+                inner.cancel_scope.cancel()
+            self._view.tell("stopping the validators")
+            outer.cancel_scope.cancel()
+        return document
+
+    async def _work(self, nursery: trio.Nursery) -> Document | None:
+        async with self._stop.phase() as starting:
+            await self._start(nursery)
+        if starting.cancelled_caught:
+            return None
+        trades_before, began_s = await self._trades(), trio.current_time()
+        async with self._stop.phase(), trio.open_nursery() as load:
+            load.start_soon(self._load.run)
+            load.start_soon(self._show, began_s)
+            await self._wait()
+            load.cancel_scope.cancel()
+        seconds = trio.current_time() - began_s
+        async with self._stop.phase(1) as last_look:
+            document = await self._finish(seconds, trades_before)
+        return None if last_look.cancelled_caught else document
+
+    async def _wait(self) -> None:
+        if self._pace.for_s is None:
+            await trio.sleep_forever()
+        else:
+            await trio.sleep(self._pace.for_s)
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """Bring the network up to the opening book, telling each step."""
+        began_s = trio.current_time()
+        await self.observer.all_running(self.processes)
+        self.started_s = trio.current_time() - began_s
+        peers = await self.observer.peers()
+        others = len(self.world.nodes) - 1
+        self._view.tell(f"peers: {', '.join(f'{count}/{others}' for count in peers)}")
+        height = max(seen.height for seen in self.observer.seen)
+        self._view.tell(f"block {height} after {self.started_s:.1f} s")
+        nursery.start_soon(self._sender.follow_up)
+        await self._load.open_book()
+        await self._house.refill()
+        nursery.start_soon(self._house.run)
+        self._view.tell("opening book and house quotes are in place")
+        self._view.show_world(self.world)
+
+    async def _finish(self, seconds: float, trades_before: int) -> Document:
+        stopped = self._stop.requests > 0
+        await drain(self.tracker, self._change, stopped=stopped)
+        lost = await count_lost(self.tracker, self.observer.connections)
+        trades = await self._trades() - trades_before
+        compared = await compare(
+            self.observer, least_height=self.tracker.highest_final, stopped=stopped
+        )
+        return final_document(
+            self.tracker,
+            Run(seconds, trades),
+            lost=lost,
+            compared=compared,
+            observer=self.observer,
+            processes=self.processes,
+        )
+
+    async def _markets(self) -> Document | None:
+        answer: Document | None = await first_answer(
+            self.observer.connections, lambda connection: connection.call("omni_getMarkets")
+        )
+        return answer
+
+    async def _trades(self) -> int:
+        return trades_in(await self._markets())
+
+    async def _show(self, began_s: float) -> None:
+        """Keep the view up to date."""
+        trades_before = await self._trades()
+        while True:
+            markets = await self._markets()
+            snapshot = Snapshot.take(
+                self.tracker,
+                self.observer,
+                self.processes,
+                seconds=trio.current_time() - began_s,
+                now_s=trio.current_time(),
+                trades=max(0, trades_in(markets) - trades_before),
+                markets=market_rows(markets),
+            )
+            self._view.update(snapshot)
+            await trio.sleep(self._view.interval_s)
+
+
+def _run_name() -> str:
+    """Return a text that no other run has: the time in milliseconds, in base 36."""
+    number, text = time.time_ns() // 1_000_000, ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text

@@ -52,18 +52,17 @@ class Order:
         "time_ms",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - see is_buy
         self,
         order_id: bytes,
         account: Account,
-        *,
         market: str,
-        is_buy: bool,
+        is_buy: bool,  # noqa: FBT001 - by position: by name an order takes twice as long to make
         price: int,
         size: int,
         order_type: str,
         tif: str,
-        post_only: bool,
+        post_only: bool,  # noqa: FBT001
         client_id: str,
         height: int,
         time_ms: int,

@@ -56,11 +56,10 @@ def match(book: Book, taker: Order, limit: int) -> list[Fill]:
     fills: list[Fill] = []
     owner = taker.account.owner
     is_buy = taker.is_buy
-    while taker.remaining:
-        level = book.best_ask() if is_buy else book.best_bid()
-        if level is None or (level.price > limit if is_buy else level.price < limit):
-            break
-        maker = level.head
+    keys = book.ask_keys if is_buy else book.bid_prices
+    worst = -limit if is_buy else limit
+    while keys and keys[-1] >= worst and taker.remaining:
+        maker = (book.asks[-keys[-1]] if is_buy else book.bids[keys[-1]]).head
         assert maker is not None
         if maker.account.owner is owner:  # K2
             book.remove(maker)

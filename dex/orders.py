@@ -208,16 +208,16 @@ def _new_order(
     return Order(
         order_id,
         account,
-        market=spec.name,
-        is_buy=action.side == "buy",
-        price=price,
-        size=size,
-        order_type=action.order_type,
-        tif=action.tif,
-        post_only=action.post_only,
-        client_id=action.client_id,
-        height=context.height,
-        time_ms=context.time_ms,
+        spec.name,
+        action.side == "buy",
+        price,
+        size,
+        action.order_type,
+        action.tif,
+        action.post_only,
+        action.client_id,
+        context.height,
+        context.time_ms,
     )
 
 

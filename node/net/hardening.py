@@ -12,6 +12,10 @@ Each change answers a defect that was reproduced against libp2p 0.8.1 (docs: the
     C5. Each `read` sends a window update: a third of the CPU of a busy receiver. -> One update per
         half window.
     C6. An exception in a connection's own tasks ends the node. -> They are guarded too.
+    C7. A writer without window looks again every 10 ms, and two writers of one stream mix their
+        messages. -> It is woken, and one writes after the other.
+    C8. Every lock taken gives the processor away, five times for each small message. -> A free lock
+        is taken at once; the socket is where a task yields.
 
 The classes here are `Yamux` and `YamuxStream` with those changes; `apply` puts them in place.
 """
@@ -34,6 +38,7 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.stream_muxer import muxer_multistream
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from libp2p.utils.varint import decode_uvarint_from_stream
@@ -42,6 +47,7 @@ from typing_extensions import override
 from omninode.errors import BrokenInvariant
 from omninode.node.net.limits import (
     NEGOTIATION_BYTES_MAX,
+    STREAM_STALL_TIMEOUT_MS,
     STREAM_WINDOW_BYTES,
     STREAMS_PER_CONNECTION_MAX,
 )
@@ -53,6 +59,26 @@ StreamFaultHandler = Callable[["GuardedYamux", Exception], None]
 """Told about a stream of a connection that failed inside libp2p or in a handler."""
 
 
+_FRAME_PAYLOAD_BYTES: Final = yamux.MAX_MESSAGE_SIZE - yamux.HEADER_SIZE
+_END_CHECK_S: Final = 0.1
+
+
+class PromptLock:
+    """A lock that is taken without a checkpoint when it is free (C8)."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._lock.release()
+
+
 class WindowExceeded(trio.TooSlowError):
     """A peer sent more than it was allowed to (C4).
 
@@ -62,11 +88,84 @@ class WindowExceeded(trio.TooSlowError):
 
 
 class GuardedYamuxStream(YamuxStream):
-    """A Yamux stream whose window has a fixed size and is enforced (C4, C5)."""
+    """A Yamux stream whose window has a fixed size and is enforced (C4, C5, C7, C8)."""
 
     def __init__(self, stream_id: int, conn: Yamux, is_initiator: bool) -> None:  # noqa: FBT001
         self._receive_window = STREAM_WINDOW_BYTES
+        self._send_window = 0
+        self._has_window = trio.Event()
+        self._writing = PromptLock()
         super().__init__(stream_id, conn, is_initiator)
+        self.window_lock = PromptLock()  # type: ignore[assignment]
+
+    @property
+    def send_window(self) -> int:
+        """Bytes that the peer will still take."""
+        return self._send_window
+
+    @send_window.setter
+    def send_window(self, value: int) -> None:
+        self._send_window = value
+        if value > 0:
+            self._has_window.set()
+
+    @override
+    async def read(self, n: int | None = None) -> bytes:
+        """Return what has come, up to `n` bytes; wait if nothing has.
+
+        Raises:
+            MuxedStreamReset: The peer reset the stream.
+            MuxedStreamEOF: The peer, or the connection, ended.
+        """
+        connection, key = self.conn, self.stream_id
+        while not (buffer := connection.stream_buffers.get(key)):
+            if self.reset_received:
+                raise MuxedStreamReset("stream was reset")
+            if buffer is None or self.recv_closed or connection.event_shutting_down.is_set():
+                raise MuxedStreamEOF("stream ended")
+            await connection.stream_events[key].wait()
+            if key in connection.stream_events:
+                connection.stream_events[key] = trio.Event()
+        data = bytes(buffer[:n] if n is not None and n >= 0 else buffer)
+        del buffer[: len(data)]
+        if self.closed and not buffer:
+            await connection._finalize_stream(self, fully_closed=True)  # noqa: SLF001
+        await self._auto_tune_and_send_window_update(bytes_read=len(data))
+        return data
+
+    @override
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`, in frames as the peer's window allows (C7).
+
+        Raises:
+            MuxedStreamError: The stream is closed, or the peer takes nothing for a while.
+        """
+        async with self._writing:
+            sent = 0
+            while sent < len(data):
+                if self.send_closed or self.closed:
+                    raise MuxedStreamError("stream is closed for sending")
+                size = min(self._send_window, _FRAME_PAYLOAD_BYTES, len(data) - sent)
+                if size <= 0:
+                    await self._wait_for_window()
+                    continue
+                self._send_window -= size
+                header = struct.pack(
+                    yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_DATA, 0, self.stream_id, size
+                )
+                await self.conn._write_frame(header + data[sent : sent + size])  # noqa: SLF001
+                sent += size
+
+    async def _wait_for_window(self) -> None:
+        """Return when the peer takes data again, or the stream has ended."""
+        self._has_window = trio.Event()
+        deadline = trio.current_time() + STREAM_STALL_TIMEOUT_MS / 1000
+        while not (self._send_window > 0 or self.closed):
+            if trio.current_time() > deadline:
+                raise MuxedStreamError("peer takes no data")
+            # The end of a stream sets no event for its writer.
+            with trio.move_on_after(_END_CHECK_S):
+                await self._has_window.wait()
 
     @property
     def recv_window(self) -> int:
@@ -109,6 +208,8 @@ class GuardedYamux(Yamux):
         on_close: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         super().__init__(secured_conn, peer_id, is_initiator, on_close)
+        self.streams_lock = PromptLock()  # type: ignore[assignment]
+        self._write_lock = PromptLock()  # type: ignore[assignment]
         self.inbound_streams = 0
         self.session_ready = trio.Event()
         """Set by the network once it has taken the connection in."""

@@ -62,6 +62,10 @@ PLANE_WINDOW_BYTES: Final = 4 * 1024 * 1024
 RESPONSE_WINDOW_BYTES: Final = 2 * 1024 * 1024
 """Unread bytes of an answer that we asked for. Overflow: as above."""
 
+STREAM_STALL_TIMEOUT_MS: Final = 5_000
+"""How long a writer waits for window. Overflow: its stream has failed; a link ends the connection.
+"""
+
 STREAM_READ_BYTES: Final = 256 * 1024
 """Most that one read takes out of a stream."""
 

@@ -79,14 +79,16 @@ class StreamServer:
         self._fail = fail
         self._log = log
         self._served = ServedRequests()
+        self._frame_handlers: dict[Plane, FrameHandler] = {}
         self._register(HELLO_PROTOCOL, self._serve_hello, needs_hello=False)
 
     def serve_plane(self, plane: Plane, handler: FrameHandler) -> None:
-        """Hand the frames of a plane to `handler` from now on."""
+        """Hand the frames of a plane to `handler` from now on, also of open streams."""
 
         async def serve(session: Session, stream: GuardedYamuxStream) -> None:
-            await self._read_plane(session, stream, plane, handler)
+            await self._read_plane(session, stream, plane)
 
+        self._frame_handlers[plane] = handler
         self._register(plane.value, serve)
 
     def serve_requests(self, protocol: RequestProtocol) -> None:
@@ -147,9 +149,7 @@ class StreamServer:
     async def _serve_hello(self, session: Session, stream: GuardedYamuxStream) -> None:
         await session.hear_hello(stream)
 
-    async def _read_plane(
-        self, session: Session, stream: GuardedYamuxStream, plane: Plane, handler: FrameHandler
-    ) -> None:
+    async def _read_plane(self, session: Session, stream: GuardedYamuxStream, plane: Plane) -> None:
         """Hand over the frames of one plane stream until it ends (V2, V3)."""
         if plane not in session.links:
             message = f"{plane.name.lower()} stream from a peer that is no validator"
@@ -163,7 +163,7 @@ class StreamServer:
         try:
             while data := await stream.read(STREAM_READ_BYTES):
                 for frame in decoder.feed(data):
-                    await self._call(handler(session.peer, frame))
+                    await self._call(self._frame_handlers[plane](session.peer, frame))
         finally:
             if session.readers.get(plane) is stream:
                 del session.readers[plane]

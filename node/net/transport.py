@@ -27,7 +27,7 @@ from omninode.node.net.settings import TcpAddress
 
 
 class PeerSocket(ReadWriteCloser):
-    """One TCP connection to a peer.
+    """One TCP connection to a peer. One task reads at a time, one writes; Yamux sees to it.
 
     Args:
         stream: The connected socket; trio has set TCP_NODELAY and a low TCP_NOTSENT_LOWAT on it.
@@ -37,7 +37,6 @@ class PeerSocket(ReadWriteCloser):
         self._stream = stream
         self._buffer = b""
         self._taken = 0
-        self._write_lock = trio.Lock()
         self.bytes_read = 0
         self.bytes_written = 0
         self.closed = trio.Event()
@@ -73,18 +72,17 @@ class PeerSocket(ReadWriteCloser):
         Raises:
             ConnectionClosedError: The connection broke, was closed, or takes nothing.
         """
-        with trio.CancelScope(shield=True):
+        deadline = trio.current_time() + SOCKET_WRITE_TIMEOUT_MS / 1000
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
             try:
-                with trio.fail_after(SOCKET_WRITE_TIMEOUT_MS / 1000):
-                    async with self._write_lock:
-                        await self._stream.send_all(data)
-            except trio.TooSlowError:
-                await self.abort()
-                raise ConnectionClosedError("peer takes no data", transport="tcp") from None
+                await self._stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise ConnectionClosedError(
                     f"connection closed: {error}", transport="tcp"
                 ) from None
+        if scope.cancelled_caught:
+            await self.abort()
+            raise ConnectionClosedError("peer takes no data", transport="tcp")
         self.bytes_written += len(data)
 
     @override

@@ -24,7 +24,7 @@ import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
@@ -37,7 +37,7 @@ from hypercorn.protocol.ws_stream import (
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ConnectionState, H11SendableEvent
 from typing_extensions import override
 from wsproto.events import Message, Ping
 
@@ -304,6 +304,7 @@ class _Http1(H11Protocol):
     end_soon: Callable[[], None]
     gone: trio.Event
     _refused = False
+    _head = b""
 
     @override
     async def _check_protocol(self, event: h11.Request) -> None:
@@ -348,6 +349,20 @@ class _Http1(H11Protocol):
         await super().stream_send(event)
         if self._refused and isinstance(event, EndBody):
             await self.send(Closed())
+
+    @override
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Send a response's head together with what follows: each send is a system call."""
+        try:
+            data = self._head + (self.connection.send(event) or b"")
+        except h11.LocalProtocolError:
+            # After an error of the client there is nothing to be said any more.
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        self._head = data if isinstance(event, h11.Response) else b""
+        if data and not self._head:
+            await self.send(RawData(data=data))
 
     @override
     async def _send_error_response(self, status_code: int) -> None:

@@ -1,4 +1,5 @@
-"""`python -m tests.sim`: run schedules by seed, say how fast, print each violation with its command."""
+"""`python -m tests.sim`: run schedules by seed, say how fast, print each violation with its
+command."""
 
 from __future__ import annotations
 

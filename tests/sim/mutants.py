@@ -1,7 +1,8 @@
 """Eight ways to break consensus (consensus.md §5.3). Each must be found by a schedule.
 
-Every mutant is a small change of one rule. `first_seed` is the first seed of its profile that kills it, so that
-the test that it still dies is fast; `python -m tests.sim --mutant NAME` looks for it anew.
+Every mutant is a small change of one rule. `first_seed` is the first seed of its profile that kills
+it, so that the test that it still dies is fast; `python -m tests.sim --mutant NAME` looks for it
+anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from tests.sim.node import Node
+from tests.sim.oracles import Violation
+from tests.sim.schedule import Profile
+from tests.sim.simulator import simulate
 
 from omninode.consensus.asking import Asking
 from omninode.consensus.core import Core
@@ -18,10 +24,6 @@ from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.types import Block, ValidatorSet, Vote, VoteKind
-from tests.sim.node import Node
-from tests.sim.oracles import Violation
-from tests.sim.schedule import Profile
-from tests.sim.simulator import simulate
 
 
 class _FinalizeAndNullify(OwnVotes):
@@ -137,14 +139,14 @@ class Mutant:
 
 
 MUTANTS = {
-    "no-s3": Mutant(Profile.MIXED, 0, NoS3),
+    "no-s3": Mutant(Profile.MIXED, 1, NoS3),
     "count-heads": Mutant(Profile.MIXED, 0, CountHeads),
-    "no-skip-check": Mutant(Profile.MIXED, 0, NoSkipCheck),
+    "no-skip-check": Mutant(Profile.MIXED, 11, NoSkipCheck),
     "loose-quorum": Mutant(Profile.MIXED, 0, LooseQuorum),
     "no-advance": Mutant(Profile.MIXED, 0, NoAdvance),
     "no-retry": Mutant(Profile.MIXED, 0, NoRetry),
-    "amnesia": Mutant(Profile.CRASHES, 0, Amnesia),
-    "send-before-sync": Mutant(Profile.CRASHES, 0, node_class=SendBeforeSync),
+    "amnesia": Mutant(Profile.CRASHES, 2, Amnesia),
+    "send-before-sync": Mutant(Profile.CRASHES, 6, node_class=SendBeforeSync),
 }
 
 

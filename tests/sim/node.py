@@ -1,7 +1,7 @@
 """One simulated validator: a core with the shell, disk and state machine around it.
 
-It does what `consensus/driver` does, on the simulator's clock: an ordered output queue behind the log, bodies,
-block sync, building blocks, execution.
+It does what `consensus/driver` does, on the simulator's clock: an ordered output queue behind the
+log, bodies, block sync, building blocks, execution.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.sim.disk import Committed, Crash, Disk
+from tests.sim.schedule import DELTA_MS
+
 from omninode.consensus import effects as out
 from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
@@ -17,8 +20,6 @@ from omninode.consensus.core import Core
 from omninode.consensus.messages import TimerId
 from omninode.consensus.records import WalBlock, WalCertificate, WalVote
 from omninode.consensus.types import Block, Certificate, Vote
-from tests.sim.disk import Committed, Crash, Disk
-from tests.sim.schedule import DELTA_MS
 
 if TYPE_CHECKING:
     from tests.sim.machines import StateMachine

@@ -1,4 +1,5 @@
-"""Runs one schedule: virtual time, network, crashes, Byzantine validators, and the oracles over all of it."""
+"""Runs one schedule: virtual time, network, crashes, Byzantine validators, and the oracles over all
+of it."""
 
 from __future__ import annotations
 
@@ -8,24 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from omninode.consensus import effects as out
-from omninode.consensus import messages as msg
-from omninode.consensus.chain import FinalizedTip
-from omninode.consensus.core import Core
-from omninode.consensus.records import WalRecord, WalVote
-from omninode.consensus.timing import Timing
-from omninode.consensus.types import (
-    Block,
-    Proposal,
-    Validator,
-    ValidatorSet,
-    Vote,
-    VoteKind,
-    body_root,
-    genesis_header,
-    vote_digest,
-)
-from omninode.crypto import ZERO_HASH
 from tests.sim.disk import Crash
 from tests.sim.exchange_machine import ExchangeWorkload
 from tests.sim.machines import Workload
@@ -47,6 +30,25 @@ from tests.sim.schedule import (
     Schedule,
     draw,
 )
+
+from omninode.consensus import effects as out
+from omninode.consensus import messages as msg
+from omninode.consensus.chain import FinalizedTip
+from omninode.consensus.core import Core
+from omninode.consensus.records import WalRecord, WalVote
+from omninode.consensus.timing import Timing
+from omninode.consensus.types import (
+    Block,
+    Proposal,
+    Validator,
+    ValidatorSet,
+    Vote,
+    VoteKind,
+    body_root,
+    genesis_header,
+    vote_digest,
+)
+from omninode.crypto import ZERO_HASH
 
 GENESIS_MS = 1_700_000_000_000
 GENESIS_HASH = b"simulated network".ljust(32, b".")
@@ -133,6 +135,7 @@ class Simulator:
         self.honest = [node for node in self.nodes if node.is_honest]
         self._liars = {i for i, fault in schedule.faults.items() if fault is Fault.LIAR}
         self._goal: int | None = None
+        self._views_at_goal = 0
 
     # What a node asks of its world.
 
@@ -368,24 +371,26 @@ class Simulator:
             self.later(at_ms, None, "client", (number, index))
         if schedule.blackout_ms is not None:
             self.later(schedule.blackout_ms, None, "blackout", None)
-        deadline_ms = self.gst_ms + RECOVERY_MS_MAX
-        views_at_goal = 0
         while self._queue:
             at_ms, _, node, incarnation, kind, payload = heapq.heappop(self._queue)
             self.now_ms = at_ms
-            if at_ms > deadline_ms or self.steps > self.steps_max:
+            if at_ms > self.gst_ms + RECOVERY_MS_MAX or self.steps > self.steps_max:
                 break
             if node is not None and (not node.is_up or node.incarnation != incarnation):
                 continue
             if self._goal is None and at_ms >= self.gst_ms + CRASH_DOWN_MS_MAX:
-                self._goal = self.agreement.height + GOAL_BLOCKS
-                views_at_goal = max(n.core.view for n in self.honest)
+                self._set_goal()
                 if schedule.profile is Profile.OVERLOAD:
                     break
             self._dispatch(node, kind, payload)
             if self._goal is not None and kind == "execute" and self._is_done():
                 break
-        return self._report(views_at_goal)
+        return self._report()
+
+    def _set_goal(self) -> None:
+        """From here on everybody honest must finalize more blocks, in bounded time and views."""
+        self._goal = self.agreement.height + GOAL_BLOCKS
+        self._views_at_goal = max(n.core.view for n in self.honest)
 
     def _dispatch(self, node: Node | None, kind: str, payload: Any) -> None:
         match kind:
@@ -454,7 +459,7 @@ class Simulator:
         assert self._goal is not None
         return all(n.is_up and n.core.executed_height >= self._goal for n in self.honest)
 
-    def _report(self, views_at_goal: int) -> Report:
+    def _report(self) -> Report:
         views = max((n.core.view for n in self.nodes), default=0)
         is_overload = self.schedule.profile is Profile.OVERLOAD
         if not is_overload:
@@ -464,8 +469,9 @@ class Simulator:
                     for n in self.honest
                 }
                 raise Violation(f"no progress to height {self._goal}: {where}")
-            if views - views_at_goal > RECOVERY_VIEWS_MAX:
-                raise Violation(f"{views - views_at_goal} views for {GOAL_BLOCKS} blocks")
+            spent = views - self._views_at_goal
+            if spent > RECOVERY_VIEWS_MAX:
+                raise Violation(f"{spent} views for {GOAL_BLOCKS} blocks")
         if self.book is not None:
             self._check_convictions()
         return Report(
@@ -487,7 +493,8 @@ class Simulator:
         return max(sum(len(c.transactions) for c in node.disk.chain) for node in self.honest)
 
     def _check_convictions(self) -> None:
-        """A fork with less than two thirds faulty convicts a third of the power, all of it faulty."""
+        """A fork with less than two thirds faulty convicts a third of the power, all of it
+        faulty."""
         assert self.book is not None
         powers, faults = self.schedule.powers, self.schedule.faults
         guilty = self.book.convicted | self.convicted

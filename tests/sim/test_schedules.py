@@ -1,4 +1,5 @@
-"""500 seeded schedules of core, log and real execution: no fork, nothing final lost, nobody honest framed."""
+"""500 seeded schedules of core, log and real execution: no fork, nothing final lost, nobody honest
+framed."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from omninode.node.health import Health
+from omninode.node.rpc.connection import refusal_body
 from omninode.node.rpc.endpoint import Endpoint
 from omninode.node.rpc.envelope import Refusal, error_response
 from omninode.node.rpc.limits import BODY_TIMEOUT_S, DRAIN_BYTES_MAX
@@ -20,7 +21,6 @@ from omninode.node.rpc.origins import OriginPolicy
 from omninode.node.rpc.outbox import Budget
 from omninode.node.rpc.rate import client_of
 from omninode.node.rpc.session import Receive, Send, Session
-from omninode.node.rpc.transport import refusal_body
 
 Headers = dict[bytes, bytes]
 HeaderList = list[tuple[bytes, bytes]]

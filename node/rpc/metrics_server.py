@@ -10,9 +10,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from omninode.node.config import MetricsSection
 from omninode.node.rpc.app import respond
+from omninode.node.rpc.connection import refusal_body
 from omninode.node.rpc.limits import METRICS_CONNECTIONS_MAX
 from omninode.node.rpc.session import Receive, Send
-from omninode.node.rpc.transport import Address, HttpServer, refusal_body
+from omninode.node.rpc.transport import Address, HttpServer
 
 _JSON: Final = (b"content-type", b"application/json")
 _TEXT: Final = (b"content-type", CONTENT_TYPE_LATEST.encode())

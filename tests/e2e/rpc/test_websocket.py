@@ -74,7 +74,7 @@ async def test_an_oversized_message_is_thrown_away_and_answered() -> None:
 
 
 async def test_an_endless_message_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omninode.node.rpc.transport.DRAIN_BYTES_MAX", 500_000)
+    monkeypatch.setattr("omninode.node.rpc.connection.DRAIN_BYTES_MAX", 500_000)
     async with running(body_bytes_max=4096) as node, websocket(node.ws_url) as ws:
         with contextlib.suppress(ConnectionClosed):
             await ws.send_message("x" * 3_000_000)
@@ -161,7 +161,7 @@ async def test_a_client_that_does_not_read_is_closed_with_4008(node: Running) ->
 async def test_a_client_that_takes_nothing_at_all_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("omninode.node.rpc.transport.SEND_STALL_S", 0.3)
+    monkeypatch.setattr("omninode.node.rpc.connection.SEND_STALL_S", 0.3)
     async with running() as node:
         stream = await silent_subscriber(node)
         while node.world.watchers:
@@ -189,7 +189,7 @@ async def test_books_of_a_slow_client_merge_instead_of_closing_it(node: Running)
 async def test_clients_are_pinged_and_silent_ones_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("omninode.node.rpc.transport.PING_INTERVAL_S", 0.1)
+    monkeypatch.setattr("omninode.node.rpc.connection.PING_INTERVAL_S", 0.1)
     monkeypatch.setattr("omninode.node.rpc.transport.SILENCE_TIMEOUT_S", 1)
     async with running() as node:
         silent = await silent_subscriber(node)

@@ -81,7 +81,7 @@ def get_account(context: Context[Services], params: GetAccount) -> Document:
     return document
 
 
-@method("omni_getOpenOrders", result=results.OpenOrders, errors=("unknown_market",), cost=2)
+@method("omni_getOpenOrders", result=results.OpenOrders, errors=("unknown_market",), cost=5)
 def get_open_orders(context: Context[Services], params: GetOpenOrders) -> Document:
     """List an account's open orders by market and age."""
     exchange = context.node.exchange

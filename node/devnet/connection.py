@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -20,7 +21,7 @@ from trio_websocket import (
     ConnectionClosed,
     HandshakeError,
     WebSocketConnection,
-    connect_websocket_url,
+    wrap_client_stream,
 )
 
 from omninode.errors import UserError
@@ -54,7 +55,7 @@ class Connection:
     """Talks to one validator.
 
     Args:
-        url: `ws://…`.
+        url: `ws://HOST:PORT`.
         on_connect: Run on each new connection, before it is `ready`; subscribes.
         on_notice: Told the parameters of each stream message.
         on_change: Called when it may have become `ready`, or was lost.
@@ -69,6 +70,10 @@ class Connection:
         on_change: Callable[[], None],
     ) -> None:
         self.url: Final = url
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._host, self._port = parts.hostname, parts.port
         self.connected = False
         self._on_connect = on_connect
         self._on_notice = on_notice
@@ -128,11 +133,20 @@ class Connection:
             await trio.sleep(RECONNECT_DELAY_S)
 
     async def _connect_once(self) -> None:
-        async with trio.open_nursery() as nursery:
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                stream = await trio.open_tcp_stream(self._host, self._port)
+        except (OSError, trio.TooSlowError):
+            return
+        async with stream, trio.open_nursery() as nursery:
             try:
                 with trio.fail_after(CONNECT_TIMEOUT_S):
-                    socket = await connect_websocket_url(
-                        nursery, self.url, max_message_size=MESSAGE_BYTES_MAX
+                    socket = await wrap_client_stream(
+                        nursery,
+                        stream,
+                        f"{self._host}:{self._port}",
+                        "/",
+                        max_message_size=MESSAGE_BYTES_MAX,
                     )
             except (OSError, HandshakeError, trio.TooSlowError):
                 nursery.cancel_scope.cancel()
@@ -140,11 +154,15 @@ class Connection:
             self._drop()  # what was asked while there was no connection
             nursery.start_soon(self._write, socket)
             nursery.start_soon(self._greet)
-            try:
-                while True:
-                    self._take(await socket.get_message())
-            except ConnectionClosed:
-                nursery.cancel_scope.cancel()
+            await self._read(socket)
+            nursery.cancel_scope.cancel()
+
+    async def _read(self, socket: WebSocketConnection) -> None:
+        try:
+            while True:
+                self._take(await socket.get_message())
+        except ConnectionClosed:
+            return
 
     async def _greet(self) -> None:
         try:

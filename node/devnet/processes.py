@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 
 from omninode.errors import UserError
@@ -34,8 +33,6 @@ from omninode.node.devnet.limits import (
     STOP_DEADLINE_S,
 )
 from omninode.node.devnet.world import DevnetNode
-
-log = structlog.get_logger("devnet")
 
 
 class NodeFailed(UserError):
@@ -94,6 +91,8 @@ class NodeProcess:
         """Return the exit code once the process has ended."""
         popen = self._popen
         assert popen is not None
+        if popen.poll() is not None:
+            return popen.returncode
         descriptor = os.pidfd_open(popen.pid)
         try:
             await trio.lowlevel.wait_readable(descriptor)
@@ -101,18 +100,22 @@ class NodeProcess:
             os.close(descriptor)
         return popen.wait()
 
-    async def stop(self) -> None:
-        """End the process, by force if it takes too long (V3)."""
+    async def stop(self) -> bool:
+        """End the process (V3).
+
+        Returns:
+            Whether it took too long and was ended by force.
+        """
         if self._popen is None or self._popen.poll() is not None:
-            return
+            return False
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         with trio.move_on_after(STOP_DEADLINE_S) as scope:
             await self.wait()
         if scope.cancelled_caught:
-            log.warning("node_killed", node=self.node.moniker, waited_s=STOP_DEADLINE_S)
             self._signal(signal.SIGKILL)
             await self.wait()
+        return scope.cancelled_caught
 
     def _signal(self, number: int) -> None:
         """Signal the process and what it may have started; its group has its own id."""
@@ -165,7 +168,8 @@ class Supervisor:
                 await trio.sleep(RESTART_DELAY_S)
         finally:
             with trio.CancelScope(shield=True):
-                await process.stop()
+                if await process.stop():
+                    self._tell(f"{name} was killed: it did not stop in {STOP_DEADLINE_S:.0f} s")
 
 
 def log_tail(path: Path) -> list[str]:

@@ -104,15 +104,17 @@ class Node:
         self._halt_seen = trio.Event()
         self.metrics = Metrics()
         self.rpc = self._build_rpc()
+        self._watch_parts()
         self._wire_network()
 
     def _build_admission(self) -> Admission:
         consensus = self.genesis.consensus
+        self.pool = Mempool(
+            PoolLimits(POOL_TRANSACTIONS_MAX, POOL_BYTES_MAX, POOL_PER_SIGNER_MAX),
+            nonce_window_ms=consensus.nonce_window_ms,
+        )
         return Admission(
-            Mempool(
-                PoolLimits(POOL_TRANSACTIONS_MAX, POOL_BYTES_MAX, POOL_PER_SIGNER_MAX),
-                nonce_window_ms=consensus.nonce_window_ms,
-            ),
+            self.pool,
             AdmissionPorts(
                 state=ExchangeAdmission(self.state.exchange),
                 journal=self.state.journal,
@@ -185,6 +187,25 @@ class Node:
             observer=self.metrics,
         )
 
+    def _watch_parts(self) -> None:
+        """Show what the parts know already in the metrics."""
+        self.rpc.show_in(self.metrics)
+        watch = self.metrics.watch
+        watch("omninode_consensus_view", "Current view", lambda: self.core.view)
+        watch(
+            "omninode_consensus_executed_height",
+            "Height of the newest executed block",
+            lambda: self.execution.height,
+        )
+        watch(
+            "omninode_consensus_contradictory_votes",
+            "Pairs of contradictory votes seen",
+            lambda: len(self.consensus.evidence),
+        )
+        watch("omninode_p2p_peers", "Connected peers", lambda: len(self.network.connected_peers()))
+        watch("omninode_mempool_transactions", "Pending transactions", lambda: len(self.pool))
+        watch("omninode_mempool_bytes", "Their signed bytes", lambda: self.pool.size_bytes)
+
     def _wire_network(self) -> None:
         network, bodies, sync = self.network, self.consensus.bodies, self.consensus.sync
         network.on_frame(Plane.VOTE, self.consensus.inbox.receive)
@@ -253,7 +274,7 @@ class Node:
                 await outer.start(self.admission.run)
                 await self.admission.restore(self.state.journal.load())
                 await outer.start(self.consensus.run)
-                await outer.start(self.rpc.server.run)
+                await outer.start(self.rpc.run)
                 await outer.start(
                     MetricsServer(self.metrics.registry, settings=self.config.metrics).run
                 )

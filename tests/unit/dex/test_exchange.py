@@ -344,6 +344,15 @@ def test_a_cancel_that_comes_first_buries_its_order() -> None:
     assert world.balance(ALICE, "USDC")[1] == 0
 
 
+def test_cancelling_a_closed_order_by_its_client_id_leaves_no_tombstone() -> None:
+    world = World()
+    world.place(ALICE, "buy", "1", "100", client_id="x")
+    world.cancel(ALICE, client_id="x")
+    again = world.apply(world.transaction(ALICE, CancelOrder(0, b"", "x")))
+    assert again.results[0].reason == "unknown_order"
+    assert {key[:1] for key in again.writes} == {b"h", b"n"}
+
+
 def test_a_tombstone_does_not_bury_a_later_order() -> None:
     world = World()
     world.cancel(ALICE, client_id="x")

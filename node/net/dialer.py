@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from omninode.errors import ConfigError
 from omninode.node.net.identity import PeerId
 from omninode.node.net.limits import DIAL_PATIENCE_MS
 from omninode.node.net.sessions import Sessions
@@ -65,3 +66,21 @@ class Dialer:
             with trio.move_on_after(delay_ms * spread / 1000):
                 await self._sessions.until(is_ready)  # D2
             delay_ms = min(delay_ms * 2, self._settings.redial_max_ms)
+
+
+def read_persistent_peers(
+    settings: NetworkSettings, *, local: PeerId
+) -> dict[PeerId, tuple[TcpAddress, ...]]:
+    """Return the addresses of each peer to stay connected with, without this node itself.
+
+    Raises:
+        ConfigError: An address is wrong or names no peer.
+    """
+    found: dict[PeerId, tuple[TcpAddress, ...]] = {}
+    for text in settings.persistent_peers:
+        address = TcpAddress.parse(text)
+        if not address.peer_id:
+            raise ConfigError(f"no peer id in {text}", hint="end it in /p2p/PEER_ID")
+        if address.peer_id != local:
+            found[address.peer_id] = (*found.get(address.peer_id, ()), address)
+    return found

@@ -1,6 +1,7 @@
 """What must change inside libp2p before it may meet strangers. Applied once, to one exact version.
 
-Each change answers a defect that was reproduced against libp2p 0.8.1 (docs: the p2p notes):
+Each change answers a defect that was reproduced against libp2p 0.8.1; tests/unit/node/net holds the
+attacks:
 
     C1. An exception in any stream handler, or in naming the stream's protocol, ends the node.
         -> `SwarmConn._handle_muxed_stream` is guarded; the peer pays, the stream is reset.

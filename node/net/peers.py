@@ -148,7 +148,7 @@ class PeerTable:
         score = self.score(peer, now_ms=now_ms) - max(0, fault.penalty)
         record.last_error = f"{fault.reason}: {fault}"
         record.score, record.scored_at_ms = score, now_ms
-        if score > SCORE_DISCONNECT:
+        if score > SCORE_DISCONNECT or fault.penalty <= 0:
             return Verdict.KEEP
         if score > SCORE_BAN:
             return Verdict.DISCONNECT

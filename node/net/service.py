@@ -24,10 +24,10 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
-from omninode.errors import BrokenInvariant, ConfigError, PeerFault
+from omninode.errors import BrokenInvariant, PeerFault
 from omninode.node.net.admission import Admission
-from omninode.node.net.dialer import Dialer
-from omninode.node.net.gossip import GossipNetwork, GossipRelay
+from omninode.node.net.dialer import Dialer, read_persistent_peers
+from omninode.node.net.gossip import GossipRelay
 from omninode.node.net.hardening import GuardedYamux, guarded
 from omninode.node.net.host import ConnectionNotices, build_host
 from omninode.node.net.identity import NodeIdentity, PeerId
@@ -39,6 +39,7 @@ from omninode.node.net.limits import (
     PENALTY_BROKEN_STREAM,
 )
 from omninode.node.net.peers import PeerInfo, PeerRecord, PeerTable, Verdict
+from omninode.node.net.pubsub import GossipNetwork
 from omninode.node.net.requests import RequestFailed, RequestProtocol, ask
 from omninode.node.net.serving import StreamServer
 from omninode.node.net.session import Session, SessionRefused
@@ -79,7 +80,10 @@ class Network:
         self._settings = settings
         self._log = log
         self._table = PeerTable(settings.validator_peers)
-        self._persistent = self._read_persistent_peers()
+        self._persistent = read_persistent_peers(settings, local=self.peer_id)
+        for peer, addresses in self._persistent.items():
+            for address in addresses:
+                self._table.keep(peer, TcpAddress(address.host, address.port).text())
         self._admission = Admission(
             connections_max=settings.connections_max,
             connections_per_ip_max=settings.connections_per_ip_max,
@@ -434,18 +438,6 @@ class Network:
             last_error=record.last_error,
             banned_until_ms=record.banned_until_ms,
         )
-
-    def _read_persistent_peers(self) -> dict[PeerId, tuple[TcpAddress, ...]]:
-        """Return the addresses of each peer to stay connected with, without this node itself."""
-        found: dict[PeerId, tuple[TcpAddress, ...]] = {}
-        for text in self._settings.persistent_peers:
-            address = TcpAddress.parse(text)
-            if not address.peer_id:
-                raise ConfigError(f"no peer id in {text}", hint="end it in /p2p/PEER_ID")
-            if address.peer_id != self.peer_id:
-                found[address.peer_id] = (*found.get(address.peer_id, ()), address)
-                self._table.keep(address.peer_id, TcpAddress(address.host, address.port).text())
-        return found
 
 
 def _now_ms() -> int:

@@ -84,3 +84,9 @@ def test_addresses_are_few_and_different() -> None:
     record = table.get("p")
     assert record is not None
     assert record.addresses == [f"/ip4/127.0.0.1/tcp/{number}" for number in range(8)]
+
+
+def test_a_fault_that_costs_nothing_has_no_consequence() -> None:
+    table = PeerTable(frozenset())
+    assert table.fault("p", _fault(60), now_ms=NOW_MS) is Verdict.DISCONNECT
+    assert table.fault("p", _fault(0), now_ms=NOW_MS) is Verdict.KEEP

@@ -10,6 +10,7 @@ import typer
 from omninode.errors import ConfigError
 from omninode.node.cli.endpoint import is_devnet
 from omninode.node.cli.invocation import current
+from omninode.node.home import Home
 
 if TYPE_CHECKING:
     from omninode.crypto import SigningKey
@@ -42,11 +43,17 @@ FromAccount = Annotated[
 
 
 def keystore_folder(given: Path | None) -> Path:
-    """Return the folder of keystores to use."""
+    """Return the folder to use: that of the home, or of the devnet that the home is or is in."""
     if given is not None:
         return given.expanduser()
     home = current().home
-    return home.path / DEVNET_ACCOUNTS if is_devnet(home) else home.keys
+    if is_devnet(home):
+        return home.path / DEVNET_ACCOUNTS
+    if not home.keys.is_dir() or not any(home.keys.iterdir()):
+        around = Home(home.path.parent)
+        if is_devnet(around):
+            return around.path / DEVNET_ACCOUNTS
+    return home.keys
 
 
 def unlock(who: str, *, keystore: Path | None, password_file: Path | None) -> SigningKey:

@@ -271,6 +271,8 @@ def test_a_devnet_home_is_understood(cli: Cli, home: Path, trader: str, tmp_path
     assert placed["state"] == "open"
     (listed,) = document(call(devnet, "order", "list", "--from", trader))["orders"]
     assert listed["order_id"] == placed["order_id"]
+    shown = document(call(devnet / "node0", "account", "show", trader))
+    assert shown["subaccounts"][0]["open_orders"] == 1
 
 
 def test_a_clean_stop_keeps_everything_and_replay_agrees(tmp_path: Path) -> None:

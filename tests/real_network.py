@@ -39,6 +39,7 @@ START_DEADLINE_S: Final = 60
 STOP_DEADLINE_S: Final = 20
 SYNC_DEADLINE_S: Final = 30
 POLL_S: Final = 0.03
+BATCH_MAX: Final = 100
 IDLE_BLOCK_INTERVAL_MS: Final = 1_000
 
 PORTS: Final = range(20_000, 32_000)
@@ -86,6 +87,7 @@ class RealNode:
         )
         self.url = f"http://127.0.0.1:{self.rpc_port}"
         self.log_file = home.path / "log"
+        self.is_suspended = False
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -153,9 +155,15 @@ class RealNode:
 
     def suspend(self) -> None:
         self.signal(signal.SIGSTOP)
+        self.is_suspended = True
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
+        self.is_suspended = False
+
+    def waited_for_processor_s(self) -> float:
+        """Return how long its main thread could have run and did not: the machine's other work."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -221,13 +229,34 @@ class RealNode:
         block: dict[str, Any] = self.call("omni_getBlock", height=height)
         return block
 
-    def get(self, path: str, port: int | None = None) -> tuple[int, str]:
-        """GET a path of the RPC port, or of another one."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.rpc_port, timeout=10)
+    def call_many(self, method: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Call a method with each of these parameters, in batches; returns result or error of each."""
+        calls = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            for number, params in enumerate(many)
+        ]
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(calls), BATCH_MAX):
+            _, answer = self.post(json.dumps(calls[start : start + BATCH_MAX]).encode())
+            answers += json.loads(answer)
+        return sorted(answers, key=lambda answer: int(answer["id"]))
+
+    def post(self, body: bytes, content_type: str = "application/json") -> tuple[int, bytes]:
+        """POST a body to the RPC port."""
+        return self._request("POST", "/", body, {"Content-Type": content_type})
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        status, body = self._request("GET", "/health")
+        return status, json.loads(body)
+
+    def _request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.rpc_port, timeout=20)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return response.status, response.read()
         finally:
             connection.close()
 
@@ -286,7 +315,8 @@ class RealNetwork:
 
     @property
     def running(self) -> list[RealNode]:
-        return [node for node in self.nodes if node.is_running]
+        """The nodes that can answer."""
+        return [node for node in self.nodes if node.is_running and not node.is_suspended]
 
     def start(self, nodes: Sequence[RealNode] | None = None) -> None:
         """Start nodes at once (all that do not run, by default) and wait until they answer."""
@@ -298,8 +328,9 @@ class RealNetwork:
 
     def heal(self) -> None:
         """Have every node running, unhurt and at the network's height, whatever came before."""
-        for node in self.running:
-            node.resume()
+        for node in self.nodes:
+            if node.is_suspended:
+                node.resume()
         self.start()
         self.wait_in_sync(self.nodes)
 
@@ -308,6 +339,10 @@ class RealNetwork:
             node.destroy()
 
     # --- Waiting ---------------------------------------------------------------------------------
+
+    def height(self) -> int:
+        """Return the newest height that any node has stored."""
+        return max(node.height() for node in self.running)
 
     def wait_blocks(
         self, count: int, nodes: Sequence[RealNode] | None = None, within_s: float = SYNC_DEADLINE_S
@@ -328,19 +363,24 @@ class RealNetwork:
 
     def wait_in_sync(self, nodes: Sequence[RealNode], within_s: float = SYNC_DEADLINE_S) -> None:
         """Wait until these nodes have what the whole network has now, and new blocks after it."""
-        newest = max(node.height() for node in self.running)
-        self.wait_height(newest + 1, nodes, within_s)
+        self.wait_height(self.height() + 1, nodes, within_s)
 
-    def wait_voting(self, node: RealNode, within_s: float = SYNC_DEADLINE_S) -> None:
-        """Wait until another validator sees a vote of this one in the view it is in."""
-        witnesses = [v for v in self.validators if v is not node and v.is_running]
+    def wait_voting(self, node: RealNode, *, after: int, within_s: float = SYNC_DEADLINE_S) -> None:
+        """Wait until a final block above a height carries this validator's signature.
+
+        A certificate has the votes that came first, so not every block tells.
+        """
+        witness = next(v for v in self.validators if v is not node and v in self.running)
+        height = after
 
         def is_seen() -> bool:
-            return any(
-                row["address"] == node.address and row["votes"]
-                for witness in witnesses
-                for row in witness.call("omni_getConsensusState")["votes"]
-            )
+            nonlocal height
+            while height < witness.height():
+                height += 1
+                certificate = witness.block(height)["certificate"]
+                if certificate is not None and node.address in certificate["signers"]:
+                    return True
+            return False
 
         until(is_seen, within_s, why=self.describe)
 
@@ -348,7 +388,7 @@ class RealNetwork:
         """Say how all nodes fare, for a failed test."""
         lines = []
         for node in self.nodes:
-            if not node.is_running:
+            if node not in self.running:
                 lines.append(f"{node.name}: not running")
                 continue
             try:

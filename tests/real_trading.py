@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +22,7 @@ from real_network import RealNetwork, RealNode, until
 MARKET: Final = "XOM-USDC"
 RETRY_PAUSE_S: Final = 0.1
 NONCE_WINDOW_S: Final = 30
+SETTLED: Final = ("final", "expired")
 
 
 def limit_order(side: str, price: str, size: str, tif: str = "gtc", **changes: Any) -> PlaceOrder:
@@ -134,15 +135,13 @@ class Load:
         deadline = time.monotonic() + NONCE_WINDOW_S + 15
         while left and time.monotonic() < deadline:
             for node in nodes:
-                with RpcClient(node.url) as client:
-                    left -= {i for i in left if _state(client, i) in ("final", "expired")}
+                left -= {i for i, state in _states(node, sorted(left)) if state in SETTLED}
         assert not left, f"{len(left)} of {len(self.acknowledged)} lost: {self._fates(left, nodes)}"
 
     def _fates(self, hashes: set[str], nodes: Sequence[RealNode]) -> str:
-        lines = []
-        for i in sorted(hashes)[:5]:
-            told = {node.name: _ask_state(node, i) for node in nodes}
-            lines.append(f"{i}, acknowledged by {self.acknowledged[i].name}: {told}")
+        some = sorted(hashes)[:5]
+        lines = [f"{i} was acknowledged by {self.acknowledged[i].name}" for i in some]
+        lines += [f"{node.name} says {dict(_states(node, some))}" for node in nodes]
         return "\n".join([*lines, self._network.describe()])
 
     def _run(self, node: RealNode, rng: random.Random) -> None:
@@ -170,14 +169,9 @@ class Load:
         return True
 
 
-def _ask_state(node: RealNode, transaction_hash: str) -> str:
-    with RpcClient(node.url) as client:
-        return _state(client, transaction_hash)
-
-
-def _state(client: RpcClient, transaction_hash: str) -> str:
-    """Return what a node says of a transaction: its state, or why it says nothing."""
-    try:
-        return str(client.call("omni_getTransaction", {"hash": transaction_hash})["state"])
-    except UserError as error:
-        return error.reason
+def _states(node: RealNode, hashes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Say what a node says of transactions: the state, or why it says nothing."""
+    answers = node.call_many("omni_getTransaction", [{"hash": i} for i in hashes])
+    for i, answer in zip(hashes, answers, strict=True):
+        known = answer.get("result")
+        yield i, known["state"] if known else answer["error"]["data"]["reason"]

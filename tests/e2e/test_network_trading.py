@@ -73,7 +73,7 @@ def test_a_full_node_follows_and_hands_in_transactions(network: RealNetwork) -> 
         network.wait_in_sync([full])
         status = full.status()
         assert status["validator"] is None
-        assert full.get("/health")[0] == 200
+        assert full.health()[0] == 200
         rested = seller.send(full, limit_order("sell", "1.5", "7", market=ETH))
         assert rested["code"] == "ok"
         taken = buyer.send(network.validators[1], limit_order("buy", "1.5", "7", market=ETH))

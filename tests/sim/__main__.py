@@ -30,7 +30,9 @@ def main() -> int:
     seconds = time.perf_counter() - started
     steps = sum(r.steps for r in reports)
     print(
-        f"{len(reports)} good, {failures} bad; {steps} steps, {sum(r.height for r in reports)} blocks, "
+        f"{len(reports)} good, {failures} bad; {steps} steps, "
+        f"{sum(r.height for r in reports)} blocks, "
+        f"{sum(r.executed for r in reports)} transactions, "
         f"{sum(r.views for r in reports)} views, {sum(r.crashes for r in reports)} crashes, "
         f"{sum(r.convicted for r in reports)} convicted, {sum(r.fork for r in reports)} forks; "
         f"{seconds:.1f} s"

@@ -122,9 +122,10 @@ def _faults(rng: random.Random, powers: list[int], profile: Profile) -> dict[int
         if profile is Profile.OVERLOAD:
             if 3 * bad < total and 3 * (bad + powers[i]) < 2 * total:
                 faults[i] = Fault.TWIN
-        elif profile is not Profile.EVERY_APPEND and 3 * (bad + powers[i]) < total:
-            if rng.random() < (0.8 if profile is Profile.MIXED else 0.4):
-                faults[i] = rng.choice([Fault.TWIN, Fault.TWIN, Fault.LIAR, Fault.SILENT])
+        elif profile is Profile.EVERY_APPEND or 3 * (bad + powers[i]) >= total:
+            continue
+        elif rng.random() < (0.8 if profile is Profile.MIXED else 0.4):
+            faults[i] = rng.choice([Fault.TWIN, Fault.TWIN, Fault.LIAR, Fault.SILENT])
     return faults
 
 

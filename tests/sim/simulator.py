@@ -501,9 +501,9 @@ class Simulator:
         if guilty - set(faults):
             raise Violation(f"honest convicted: {guilty - set(faults)}")
         faulty = sum(powers[i] for i in faults)
-        if self.agreement.fork_at is not None and 3 * faulty < 2 * sum(powers):
-            if 3 * sum(powers[i] for i in guilty) < sum(powers):
-                raise Violation(f"a fork convicts only {guilty} of {set(faults)}")
+        is_fork = self.agreement.fork_at is not None and 3 * faulty < 2 * sum(powers)
+        if is_fork and 3 * sum(powers[i] for i in guilty) < sum(powers):
+            raise Violation(f"a fork convicts only {guilty} of {set(faults)}")
 
 
 def essence(core: Core) -> dict[str, dict[int, Any]]:

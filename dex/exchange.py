@@ -3,9 +3,10 @@
 Rules
     E1. A block's transactions run in the order of `ordering` (PROTOCOL.md P4), each whole or not at
         all. A refusal is a result.
-    E2. Whose signer is not authorised is refused and uses no nonce; every other included
-        transaction uses its nonce, also when it is refused. A used nonce, or one outside the
-        window, makes an inclusion without effect (`ignored`).
+    E2. Every included transaction uses its nonce, also when it is refused, so that its first
+        result stands for ever. Nonces belong to an account *and* its signer: one that is not
+        authorised spends nobody else's. A used nonce, or one outside the window, makes an
+        inclusion without effect (`ignored`).
     E3. The block's time is its header's; expiries and windows look at nothing else.
     E4. What an outcome writes is all that a restart needs: `load` gives the same exchange back.
     E5. The first block's writes carry the records of genesis with them.
@@ -145,14 +146,14 @@ class Exchange:
         account, signer, nonce = transaction.account, transaction.signer, transaction.nonce
         if not state.nonces.is_in_window(nonce, block.time_ms):
             return TransactionResult(transaction.hash, IGNORED, "nonce_out_of_window")
+        if not state.nonces.use(nonce_key(account, signer, nonce)):
+            return TransactionResult(transaction.hash, IGNORED, "nonce_used")
         permissions: tuple[str, ...] | None = None
         if transaction.scheme != SCHEME_WALLET or signer != account:
             agent = state.agents.find(account, signer, block.time_ms)
             if agent is None:
                 return TransactionResult(transaction.hash, REJECTED, "not_authorised")
             permissions = agent.permissions
-        if not state.nonces.use(nonce_key(account, signer, nonce)):
-            return TransactionResult(transaction.hash, IGNORED, "nonce_used")
         context = Context(
             height=block.height,
             time_ms=block.time_ms,

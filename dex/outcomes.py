@@ -43,10 +43,9 @@ class ItemResult(msgspec.Struct, frozen=True, array_like=True):
 class TransactionResult(msgspec.Struct, frozen=True, array_like=True):
     """What became of one included transaction.
 
-    `code` is `ok`, `rejected` (judged and refused: nothing changed, the nonce is used; with
-    `not_authorised` it is not) or `ignored` (`nonce_used`, `nonce_out_of_window`: this inclusion
-    had no effect and is not the transaction's result; an earlier or later one is). A batch is `ok`
-    when it was judged; its items say the rest.
+    `code` is `ok`, `rejected` (judged and refused: nothing changed but the nonce) or `ignored`
+    (`nonce_used`, `nonce_out_of_window`: this inclusion had no effect and is not the transaction's
+    result; an earlier or later one is). A batch is `ok` when it was judged; its items say the rest.
     """
 
     hash: bytes

@@ -437,12 +437,13 @@ def test_an_agent_does_what_it_may_until_it_expires_or_is_revoked() -> None:
     assert world.do(ALICE, order("buy", "1", "100"), agent=AGENT).reason == "not_authorised"
 
 
-def test_an_unauthorised_signer_uses_no_nonce_and_a_revoked_one_can_not_repeat() -> None:
+def test_a_first_result_stands_whatever_is_approved_or_revoked_later() -> None:
     world = World()
     made = world.transaction(ALICE, order("buy", "1", "100"), agent=AGENT)
     assert world.apply(made).results[0].reason == "not_authorised"
     approve = ApproveAgent(AGENT, "bot", ("trade",), world.now_ms + 60_000)
     world.do(ALICE, approve)
+    assert world.apply(made).results[0].reason == "nonce_used"
     used = world.transaction(ALICE, order("buy", "1", "100"), agent=AGENT)
     assert world.apply(used).results[0].code == "ok"
     world.do(ALICE, RevokeAgent(AGENT))

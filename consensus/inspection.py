@@ -71,6 +71,10 @@ class Inspection:
         """Return the index of the validator that leads a view."""
         return self._state.schedule.leader(view)
 
+    def holds_block(self, block_hash: bytes) -> bool:
+        """Whether a block above the final one has not been given up."""
+        return self._state.chain.block(block_hash) is not None
+
     def votes_in_view(self) -> list[tuple[VoteKind, ...]]:
         """Return, by validator, the kinds of votes seen in the current view."""
         votes = self._state.views.votes(self._state.view)
@@ -103,7 +107,8 @@ class Inspection:
         if view >= self.view - 1 and self._watch.is_quiet(vote.validator):
             return True
         record = self._state.views.find(view)
-        if record is not None and record.votes is not None and record.votes.holds(vote):
+        votes = None if record is None else record.votes
+        if votes is not None and (votes.holds(vote) or votes.is_convicted(vote.validator)):
             return False
         return not self._state.views.has(vote.kind, view, vote.block_hash)
 
@@ -120,8 +125,10 @@ class Inspection:
         if header.view <= self.final_header.view:
             return False
         record = self._state.views.find(header.view)
-        held = None if record is None else record.proposal
-        return held is None or held.block.hash != header.hash
+        if record is None or record.proposal is None:
+            return True
+        is_known = record.votes is not None and record.votes.is_convicted(header.proposer)
+        return record.proposal.block.hash != header.hash and not is_known
 
     def _is_in_window(self, view: int) -> bool:
         """Whether votes of this view are kept: every peer can fill a bounded memory only."""

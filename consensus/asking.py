@@ -2,7 +2,8 @@
 
 Rules
     A1. The same thing is asked for once, and again only after a tick of a timer or in a new view.
-    A2. Certificates are asked for in pages, one page at a time, newest first (P2).
+    A2. Certificates are asked for in pages, one page at a time, from the newest view downwards: a
+        page is over when the view below it is the newest that is missing (P2).
     A3. A block that nobody asked for is not taken.
 """
 

@@ -521,11 +521,12 @@ class Core(Inspection):
         state = self._state
         assert state.own is not None
         assert self._arming is not None
-        state.own.memory_floor_view = self._arming.floor_view
-        state.changed = True
-        if not state.armed:
+        floor_view = self._arming.floor_view
+        if not state.armed or floor_view < state.own.memory_floor_view:
             state.armed = True
             self._set_timers()
+        state.own.memory_floor_view = floor_view
+        state.changed = True
 
     def _ask_memory(self) -> None:
         if self._arming is None or not self._arming.unanswered:

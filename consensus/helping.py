@@ -3,9 +3,9 @@
 Rules
     H1. A peer that asks about final views gets our newest finalization, which takes it past all of
         them.
-    H2. For each further view of one page it gets the certificates of the view, or our own votes
-        where there are none.
-    H3. A peer has a credit of certificates that refills with time; beyond it nothing is answered.
+    H2. For each further view of one page, newest first, it gets the certificates of the view, or
+        our own votes where there are none. So an answer cut short is still a step for the asker.
+    H3. A peer has a credit of signatures that refills with time; beyond it nothing is answered.
     H4. A validator that votes in a view that is long over, or nullifies it again, has been left
         behind: it gets what leads to our view.
     H5. A restarted validator is told our view and those of its votes that we hold, newest first.
@@ -47,10 +47,14 @@ class Helping:
         answers: list[msg.Message] = []
         if from_view <= final_view and state.final_certificate is not None:
             answers.append(msg.CertificateMessage(state.final_certificate))
-        low = max(from_view, final_view + 1)
-        for view in range(low, min(to_view, state.view, low + PAGE_VIEWS - 1) + 1):
+        high = min(to_view, state.view)
+        low = max(from_view, final_view + 1, high - PAGE_VIEWS + 1)
+        for view in range(high, low - 1, -1):
             answers.extend(self._view(view))
-        for message in answers[: self._take_credit(peer, len(answers))]:
+        self._refill_credit(peer)
+        for message in answers:
+            if not self._take_credit(peer, message):
+                break
             state.send(peer, message)
 
     def straggler(self, peer: int, view: int) -> None:
@@ -91,13 +95,18 @@ class Helping:
             if vote.kind is not VoteKind.FINALIZE:
                 yield msg.VoteMessage(vote)
 
-    def _take_credit(self, peer: int, wanted: int) -> int:
-        """Return how many certificates the peer may get now, and book them (H3)."""
+    def _refill_credit(self, peer: int) -> None:
         now_ms = self._state.now_ms
         refill = max(now_ms - self._since_ms[peer], 0) * HELP_CREDIT_PER_SECOND // 1_000
         if refill:
             self._since_ms[peer] = now_ms
             self._credit[peer] = min(self._credit[peer] + refill, HELP_CREDIT_MAX)
-        granted = min(wanted, self._credit[peer])
-        self._credit[peer] -= granted
-        return granted
+
+    def _take_credit(self, peer: int, message: msg.Message) -> bool:
+        """Book a message's signatures, if the peer has the credit (H3)."""
+        is_certificate = isinstance(message, msg.CertificateMessage)
+        cost = len(message.certificate.signers) if is_certificate else 1
+        if cost > self._credit[peer]:
+            return False
+        self._credit[peer] -= cost
+        return True

@@ -34,11 +34,11 @@ BLOCKS_WANTED_MAX: Final = 64
 """Blocks asked for by hash at a time; beyond it the oldest question is forgotten, and asked again
 when needed."""
 
-HELP_CREDIT_MAX: Final = 4_096
-"""Certificates a peer may get in a burst."""
+HELP_CREDIT_MAX: Final = 16_384
+"""Signatures, in certificates and votes, that a peer may get in a burst: about 1 MB."""
 
-HELP_CREDIT_PER_SECOND: Final = 8_192
-"""Certificates a second a peer may get after that; what is asked for beyond is not answered."""
+HELP_CREDIT_PER_SECOND: Final = 32_768
+"""Signatures a second that a peer may get after that; what is asked for beyond is not answered."""
 
 MAX_LAG: Final = 8
 """A block this far above the newest executed one must be empty (P3)."""

@@ -47,6 +47,10 @@ class ViewVotes:
         held = self._of(vote.kind).first.get(vote.validator)
         return held is not None and held.block_hash == vote.block_hash
 
+    def is_convicted(self, validator: int) -> bool:
+        """Whether this validator was seen to contradict itself here."""
+        return validator in self._convicted
+
     def add(self, vote: Vote, power: int) -> int:
         """Count a vote; return the power behind it and its equals, 0 if it does not count (E5)."""
         votes = self._of(vote.kind)

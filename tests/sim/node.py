@@ -53,6 +53,7 @@ class Node:
             self.disk.on_durable = simulator.guards[self.index].bound
         self.is_up = False
         self.incarnation = 0
+        self.vote_floor_view = 0
         self.pool: dict[bytes, int] = {}
         self.core: Core
         self.machine: StateMachine

@@ -60,6 +60,7 @@ class Schedule:
     crash_at_append: tuple[int, int, Crash] | None = None
     blackout_ms: int | None = None
     lost_disk: int | None = None
+    is_guard_lost: bool = False
     skew_ms: dict[tuple[int, int], int] = field(default_factory=dict)
     transactions: list[tuple[int, int]] = field(default_factory=list)
 
@@ -163,6 +164,7 @@ def _disk_loss(schedule: Schedule) -> None:
     bad = sum(schedule.powers[i] for i in schedule.faults)
     able = [i for i in schedule.honest if 3 * (bad + schedule.powers[i]) < sum(schedule.powers)]
     schedule.lost_disk = rng.choice(able) if able else None
+    schedule.is_guard_lost = rng.random() < 0.3
 
 
 def _every_append(schedule: Schedule) -> None:
@@ -176,7 +178,22 @@ def _every_append(schedule: Schedule) -> None:
 
 def _overload(schedule: Schedule) -> None:
     schedule.gst_ms = 40_000
-    _partition(schedule)
+    rng = schedule.rng
+    if rng.random() < 0.3:
+        _partition(schedule)
+        return
+    # Two halves of honest power that never hear each other, with a copy of each twin in both.
+    schedule.loss = 0
+    schedule.delay_ms_max = 300
+    sides = [0, 0]
+    group: dict[tuple[int, int], int] = {}
+    for i in sorted(schedule.honest, key=lambda i: -schedule.powers[i]):
+        side = int(sides[1] < sides[0])
+        sides[side] += schedule.powers[i]
+        group[i, 0] = side
+    for i in schedule.faults:
+        group[i, 0], group[i, 1] = 0, 1
+    schedule.partitions.append(Partition(schedule.gst_ms, group))
 
 
 _SHAPES: dict[Profile, Callable[[Schedule], None]] = {

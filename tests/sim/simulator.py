@@ -147,6 +147,7 @@ class Simulator:
             signer=sim_signer(node.index),
             timing=self.timing,
             finalized=tip,
+            vote_floor_view=node.vote_floor_view,
         )
 
     def skew_ms(self, node: Node) -> int:
@@ -269,6 +270,10 @@ class Simulator:
         for node in self.nodes:
             if node.index == self.schedule.lost_disk:
                 node.disk.lose()
+                if self.schedule.is_guard_lost:
+                    # `omninode keys rearm`: the operator names a view that nobody has reached.
+                    node.disk.guard.clear()
+                    node.vote_floor_view = 2 + max(n.core.view for n in self.nodes)
 
     # Oracles.
 
@@ -473,6 +478,7 @@ class Simulator:
             if spent > RECOVERY_VIEWS_MAX:
                 raise Violation(f"{spent} views for {GOAL_BLOCKS} blocks")
         if self.book is not None:
+            self.convicted |= self.book.convicted
             self._check_convictions()
         return Report(
             seed=self.schedule.seed,
@@ -497,7 +503,7 @@ class Simulator:
         faulty."""
         assert self.book is not None
         powers, faults = self.schedule.powers, self.schedule.faults
-        guilty = self.book.convicted | self.convicted
+        guilty = self.convicted
         if guilty - set(faults):
             raise Violation(f"honest convicted: {guilty - set(faults)}")
         faulty = sum(powers[i] for i in faults)

@@ -42,7 +42,8 @@ def test_the_faults_really_happen() -> None:
     every = run(Profile.EVERY_APPEND, 0, 75)
     assert [r.crashes for r in every] == [1] * 75
     overload = run(Profile.OVERLOAD, 0, 30)
-    assert sum(r.convicted for r in overload) > 30
+    assert sum(r.fork for r in overload) >= 5
+    assert all(r.convicted for r in overload if r.fork)
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

@@ -3,6 +3,7 @@
 Rules
     V1. A vote is signed over `vote_digest` by the vote key of the validator it names.
     V2. A certificate's signers ascend, each is a member, and together they are a quorum (T4).
+        A nullify vote or certificate names no block, every other one names one.
     V3. A proposal's vote notarizes its own block in its own view and is signed by the block's
         proposer; the parent's certificate notarizes or finalizes the block's parent.
 """
@@ -36,7 +37,7 @@ def check_vote(vote: Vote, validators: ValidatorSet, genesis_hash: bytes) -> Non
     """
     if vote.epoch != validators.epoch or vote.validator >= len(validators.validators):
         raise PeerFault("unknown_validator", f"validator {vote.validator} of epoch {vote.epoch}")
-    if (vote.kind is VoteKind.NULLIFY) != (vote.block_hash == ZERO_HASH):
+    if not _names_rightly(vote):
         raise PeerFault("bad_vote", "a nullify vote names no block, every other vote names one")
     digest = vote_digest(
         genesis_hash, vote.kind, epoch=vote.epoch, view=vote.view, block_hash=vote.block_hash
@@ -50,11 +51,14 @@ def check_certificate(
     """Check a certificate (V2).
 
     Raises:
-        PeerFault: Wrong epoch, no quorum, signers out of order, or a wrong signature.
+        PeerFault: Wrong epoch, no quorum, signers out of order, a nullification that names a block,
+        or a wrong signature.
     """
     signers = certificate.signers
     if certificate.epoch != validators.epoch or len(signers) != len(certificate.signatures):
         raise PeerFault("bad_certificate", "wrong epoch or number of signatures")
+    if not _names_rightly(certificate):
+        raise PeerFault("bad_certificate", "a nullification names no block, all others name one")
     if any(a >= b for a, b in pairwise(signers)) or (
         signers and signers[-1] >= len(validators.validators)
     ):
@@ -93,6 +97,10 @@ def check_proposal_shape(proposal: Proposal) -> None:
         raise PeerFault("bad_proposal", "the certificate is not the parent's")
     if header.body_root != body_root(proposal.block.transaction_ids):
         raise PeerFault("bad_proposal", "the body root does not match the transaction ids")
+
+
+def _names_rightly(item: Vote | Certificate) -> bool:
+    return (item.kind is VoteKind.NULLIFY) == (item.block_hash == ZERO_HASH)
 
 
 def _check_signature(digest: bytes, signature: bytes, address: bytes) -> None:

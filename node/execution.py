@@ -4,7 +4,7 @@ Rules
     L1. Blocks are executed once, in height order, in one synchronous call each; nothing else
         changes the state.
     L2. A block is stored (block, certificate, state, indexes, head: one batch) before anybody hears
-        that it is final.
+        that it is final. Peers that lack it get it at once: they have the certificate.
     L3. Storage may lag behind execution by `BLOCKS_UNSTORED_MAX` blocks; then execution waits,
         blocks become empty (PROTOCOL.md P3, MAX_LAG) and load is refused at the door instead of
         piling up.
@@ -26,6 +26,7 @@ from omninode.consensus.types import Block, Certificate
 from omninode.dex.exchange import Exchange
 from omninode.dex.outcomes import BlockInput
 from omninode.dex.transaction import Transaction
+from omninode.errors import StorageFault
 from omninode.storage.chain import ChainStore
 from omninode.storage.records import CommittedBlock
 
@@ -55,6 +56,7 @@ class Execution:
         self._on_executed = on_executed
         self._on_stored = on_stored
         self._unstored: deque[CommittedBlock] = deque()
+        self._faulty = False
         self._arrived = trio.Event()
         self._drained = trio.Event()
 
@@ -70,13 +72,15 @@ class Execution:
         header = block.header
         # Consensus hands back what the pool checked, without knowing what it is.
         transactions = cast("Sequence[Transaction]", bodies)
+        was_enabled = gc.isenabled()
         gc.disable()
         try:
             outcome = self.exchange.apply(
                 BlockInput(header.height, header.time_ms, header.parent_hash, transactions)
             )
         finally:
-            gc.enable()
+            if was_enabled:
+                gc.enable()
         raws = tuple(body.raw for body in transactions)
         committed = CommittedBlock(block, raws, certificate, outcome)
         self._unstored.append(committed)
@@ -100,14 +104,21 @@ class Execution:
             self._arrived = trio.Event()
             while self._unstored:
                 committed = self._unstored[0]
-                await self._chain.commit(committed)
+                try:
+                    await self._chain.commit(committed)
+                except StorageFault:
+                    self._faulty = True
+                    raise
                 self._unstored.popleft()
                 self._drained.set()
                 self._on_stored(committed)
 
     async def finish(self) -> None:
-        """Store what is executed and not stored yet, after `run` was cancelled (a clean stop)."""
-        while self._unstored:
+        """Store what is executed and not stored yet, after `run` was cancelled (a clean stop).
+
+        After a storage fault nothing more can be stored: the fault is the node's last word.
+        """
+        while self._unstored and not self._faulty:
             head = self._chain.head()
             committed = self._unstored[0]
             if head is None or head.height < committed.block.header.height:
@@ -115,7 +126,10 @@ class Execution:
             self._unstored.popleft()
 
     def stored_block(self, block_hash: bytes) -> tuple[Block, list[bytes]] | None:
-        """Return a finalized block with its transactions, if it is stored and not pruned."""
+        """Return a finalized block with its transactions, if it is executed and not pruned."""
+        for committed in self._unstored:
+            if committed.block.hash == block_hash:
+                return committed.block, list(committed.transactions)
         stored = self._chain.block_by_hash(block_hash)
         return None if stored is None else (stored.block, list(stored.transactions))
 

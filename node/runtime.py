@@ -23,10 +23,17 @@ import structlog
 import trio
 
 from omninode.consensus.core import Core
-from omninode.consensus.driver.bodies import BLOCK_PROTOCOL, TRANSACTIONS_PROTOCOL
-from omninode.consensus.driver.limits import REPLY_BYTES_MAX, SYNC_REPLY_BYTES_MAX
+from omninode.consensus.driver.limits import (
+    REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    SYNC_REPLY_BYTES_MAX,
+)
+from omninode.consensus.driver.questions import (
+    BLOCK_PROTOCOL,
+    BLOCKS_PROTOCOL,
+    TRANSACTIONS_PROTOCOL,
+)
 from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
-from omninode.consensus.driver.sync import BLOCKS_PROTOCOL
 from omninode.consensus.records import WalBlock, WalRecord
 from omninode.consensus.timing import Timing
 from omninode.consensus.vote_log import VoteLog, measure_sync_ms
@@ -213,7 +220,7 @@ class Node:
         network.on_connect(self.consensus.peer_connected)
         for protocol, handler, request_max, response_max in (
             (BLOCK_PROTOCOL, bodies.serve_block, 64, REPLY_BYTES_MAX),
-            (TRANSACTIONS_PROTOCOL, bodies.serve_transactions, 1 << 20, REPLY_BYTES_MAX),
+            (TRANSACTIONS_PROTOCOL, bodies.serve_transactions, REQUEST_BYTES_MAX, REPLY_BYTES_MAX),
             (BLOCKS_PROTOCOL, sync.serve, 64, SYNC_REPLY_BYTES_MAX),
             (PARTS_PROTOCOL, self.divergence.serve, 64, PARTS_REPLY_BYTES_MAX),
         ):

@@ -2,19 +2,33 @@
 
 Rules
     I1. A frame is one canonical message of bounded size; anything else is the peer's fault.
-    I2. Only validators speak here, and a message about a vote names its sender.
+    I2. Only validators speak here, each for itself: votes, proposals and memory name their sender.
     I3. Signatures are checked once, and not at all where the core has no use for the message.
+    I4. Each sender has a budget of work; beyond it its frames wait. Nobody's frames keep the other
+        tasks waiting for long.
+    I5. An answer that was not asked for is not looked at.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
-from omninode.consensus.driver.limits import MEMORY_VOTES_MAX, VOTE_FRAME_BYTES_MAX
-from omninode.consensus.types import Certificate, Proposal
+from omninode.consensus.driver.budget import Budget
+from omninode.consensus.driver.limits import (
+    PENDING_MESSAGE_BYTES_MAX,
+    VOTE_FRAME_BYTES_MAX,
+    WORK_BURST,
+    WORK_PER_SECOND,
+    WORK_SLICE,
+)
+from omninode.consensus.limits import MEMORY_VOTES_MAX
+from omninode.consensus.types import Certificate, Proposal, Vote
 from omninode.consensus.verification import (
+    FORGERY_PENALTY,
     check_certificate,
     check_proposal_shape,
     check_vote,
@@ -29,6 +43,12 @@ if TYPE_CHECKING:
 _MESSAGE: Any = msg.Message
 """A union is no `type` for the type checker, but is one for the decoder."""
 
+_BYTES_PER_UNIT = 8 << 10
+"""Decoding and hashing this much takes about as long as checking a signature."""
+
+_UNITS_OF_QUESTION = 8
+"""What answering a question takes."""
+
 
 class Inbox:
     """Handles frames of the vote plane."""
@@ -42,6 +62,14 @@ class Inbox:
         self._index_of_peer = {
             v.peer_id: index for index, v in enumerate(service.validators.validators)
         }
+        self._work = Budget(per_second=WORK_PER_SECOND, burst=WORK_BURST)
+        self._since_pause = 0
+        self._asked_for_memory: set[int] = set()
+
+    def asking_for_memory(self, validator: int | None) -> None:
+        """We ask a validator, or all of them, what they remember of us (I5)."""
+        everybody = range(len(self._validators.validators))
+        self._asked_for_memory.update(everybody if validator is None else (validator,))
 
     async def receive(self, peer: str, frame: bytes) -> None:
         """Take one frame of a peer (I1, I2).
@@ -52,56 +80,94 @@ class Inbox:
         sender = self._index_of_peer.get(peer)
         if sender is None:
             raise PeerFault("not_a_validator", "only validators speak on the vote plane")
+        if not self._service.is_running:
+            return
         try:
             message: msg.Message = decode(frame, _MESSAGE, size_max=VOTE_FRAME_BYTES_MAX)
         except Malformed as error:
             raise PeerFault("malformed", str(error)) from None
-        await self._dispatch(peer, sender, message)
+        units = 1 + len(frame) // _BYTES_PER_UNIT
+        try:
+            units += self._dispatch(sender, message)
+        finally:
+            await self._pay(peer, units)
+        if isinstance(message, msg.PendingMessage):
+            await self._pool.receive(peer, message.transactions)
 
-    async def _dispatch(self, peer: str, sender: int, message: msg.Message) -> None:
+    async def _pay(self, peer: str, units: int) -> None:
+        """Book work on a peer; wait when it has caused too much, or others too little (I4)."""
+        wait_s = self._work.spend(peer, units)
+        self._since_pause += units
+        if wait_s or self._since_pause >= WORK_SLICE:
+            self._since_pause = 0
+            await trio.sleep(wait_s)
+
+    def _dispatch(self, sender: int, message: msg.Message) -> int:
+        """Take one message; returns the work it took beyond decoding, as far as it is unpaid."""
         match message:
             case msg.VoteMessage(vote):
-                if vote.validator != sender:
-                    raise PeerFault("foreign_vote", "a validator sends its own votes")
-                if self._core.wants_vote(vote):
-                    check_vote(vote, self._validators, self._genesis_hash)
-                    self._service.feed(into.PeerVote(sender, vote))
+                return self._vote(sender, vote)
             case msg.CertificateMessage(certificate):
                 if self._core.wants_certificate(certificate):
-                    self._check(certificate)
+                    check_certificate(certificate, self._validators, self._genesis_hash)
                     self._service.feed(into.PeerCertificate(sender, certificate))
+                    return self._unpaid(certificate)
             case msg.ProposalMessage(proposal):
-                self._proposal(sender, proposal)
+                return self._proposal(sender, proposal)
             case msg.NeedMessage(from_view, to_view):
                 self._service.feed(into.PeerAsksCertificates(sender, from_view, to_view))
+                return _UNITS_OF_QUESTION
             case msg.MemoryRequest():
                 self._service.feed(into.PeerAsksMemory(sender))
+                return _UNITS_OF_QUESTION
             case msg.MemoryAnswer():
                 self._memory(sender, message)
             case msg.PendingMessage(transactions):
-                await self._pool.receive(peer, transactions)
+                if sum(map(len, transactions)) > PENDING_MESSAGE_BYTES_MAX:
+                    raise PeerFault("too_much", "more pending transactions than a message may hold")
+        return 0
 
-    def _check(self, certificate: Certificate) -> None:
-        check_certificate(certificate, self._validators, self._genesis_hash)
+    def _vote(self, sender: int, vote: Vote) -> int:
+        if vote.validator != sender:
+            raise PeerFault("foreign_vote", "a validator sends its own votes")
+        if not self._core.wants_vote(vote):
+            return 0
+        check_vote(vote, self._validators, self._genesis_hash)
+        self._service.feed(into.PeerVote(sender, vote))
+        return 1
 
-    def _proposal(self, sender: int, proposal: Proposal) -> None:
-        if proposal.block.header.genesis_hash != self._genesis_hash:
+    def _unpaid(self, certificate: Certificate) -> int:
+        """Return what checking a certificate cost that brought nothing new.
+
+        What the core keeps comes once, and a node that is behind must not have to wait for it.
+        """
+        return len(certificate.signers) if self._core.wants_certificate(certificate) else 0
+
+    def _proposal(self, sender: int, proposal: Proposal) -> int:
+        header = proposal.block.header
+        if header.genesis_hash != self._genesis_hash:
             raise PeerFault("other_network", "a block of another network")
+        if header.proposer != sender or self._core.leader_of(header.view) != sender:
+            raise PeerFault("not_the_leader", "a leader sends its own proposals", penalty=50)
         check_proposal_shape(proposal)
         if not self._core.wants_proposal(proposal):
-            return
+            return 0
         check_vote(proposal.vote, self._validators, self._genesis_hash)
         parent = proposal.parent_certificate
         if parent is not None and self._core.wants_certificate(parent):
-            self._check(parent)
+            check_certificate(parent, self._validators, self._genesis_hash)
         self._service.feed(into.PeerProposal(sender, proposal))
+        return 1 if parent is None else 1 + self._unpaid(parent)
 
     def _memory(self, sender: int, answer: msg.MemoryAnswer) -> None:
-        """Check what a peer remembers of us: each vote must bear our own signature (P7)."""
+        """Check what a peer remembers of us: each vote must bear our own signature (P7, I5)."""
         if len(answer.votes) > MEMORY_VOTES_MAX:
             raise PeerFault("too_much", "more remembered votes than there can be")
+        if sender not in self._asked_for_memory:
+            return
+        self._asked_for_memory.discard(sender)
         for vote in answer.votes:
             if vote.validator != self._core.me:
-                raise PeerFault("bad_memory", "a vote of somebody else")
+                raise PeerFault("bad_memory", "a vote of somebody else", penalty=FORGERY_PENALTY)
             check_vote(vote, self._validators, self._genesis_hash)
         self._service.feed(into.PeerMemory(sender, answer.view, answer.votes))

@@ -6,6 +6,8 @@ Rules
     D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer;
         the core is told whenever that changes.
     D3. A validator with something pending hands it to the view's leader over the vote plane.
+    D4. Nothing is looked at by the clock alone: with no transactions and no orders, both tasks
+        sleep. An arrival is waited for in the same breath in which its absence was seen.
 """
 
 from __future__ import annotations
@@ -53,11 +55,16 @@ class Proposer:
         self._pending = False
         self._view_changed.set()
 
+    def executed(self) -> None:
+        """A block was executed: an account may own something that did not before."""
+        self._view_changed.set()
+
     async def run(self) -> NoReturn:
         """Propose and watch until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._propose)
-            nursery.start_soon(self._watch_pending)
+            if self._service.core.me is not None:
+                nursery.start_soon(self._watch_pending)
         raise AssertionError("a daemon task returned")
 
     async def _propose(self) -> NoReturn:
@@ -72,7 +79,10 @@ class Proposer:
             wait_ms = (order.not_before_ms if useful else order.empty_at_ms) - self._clock()
             if wait_ms > 0:
                 with trio.move_on_after(wait_ms / 1000):
-                    await self._order_or_arrival(wait_for_arrival=not useful)
+                    if useful:
+                        await self._order_changed.wait()
+                    else:
+                        await self._arrival_or(self._order_changed)
                 continue
             self._order = None
             ids = self._pool.select(excluded) if useful else ()
@@ -80,28 +90,28 @@ class Proposer:
             self._service.feed(into.BlockBuilt(order.view, order.parent.hash, ids))
             await trio.lowlevel.checkpoint()
 
-    async def _order_or_arrival(self, *, wait_for_arrival: bool) -> None:
+    async def _arrival_or(self, event: trio.Event) -> None:
+        """Wait for an event, or for a transaction that arrives from this moment on (D4)."""
+
+        async def cancel_on_event() -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
         async with trio.open_nursery() as nursery:
-            if wait_for_arrival:
-
-                async def arrival() -> None:
-                    await self._pool.changed()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(arrival)
-            await self._order_changed.wait()
+            nursery.start_soon(cancel_on_event)
+            await self._pool.changed()
             nursery.cancel_scope.cancel()
 
     async def _watch_pending(self) -> NoReturn:
         while True:
             self._view_changed = trio.Event()
+            if self._pending:
+                await self._view_changed.wait()
+                continue
             excluded = self._service.bodies.ids_of(self._ancestors)
             oldest_ms = self._pool.oldest_ms(excluded)
-            if oldest_ms is None or self._pending:
-                # Arrivals are looked at when they are Δ old, so a tick of Δ finds each within 2Δ of
-                # its arrival.
-                with trio.move_on_after(self._delta_ms / 1000):
-                    await self._view_changed.wait()
+            if oldest_ms is None:
+                await self._arrival_or(self._view_changed)
                 continue
             wait_ms = oldest_ms + self._delta_ms - self._clock()
             if wait_ms > 0:
@@ -113,7 +123,7 @@ class Proposer:
             self._service.feed(into.PendingChanged(pending=True))
 
     def _hand_to_leader(self, excluded: set[bytes]) -> None:
-        if self._leader == self._service.core.me:
+        if self._leader == self._service.core.me or self._service.halted:
             return
         raws = self._pool.stale(
             excluded,

@@ -2,7 +2,8 @@
 
 One synchronous `feed` steps the core and carries out its effects; everything that waits (disk,
 peers, clocks) is a task of its own that feeds the core when it is done. So the core sees one input
-after the other, always.
+after the other, always. A step that fails half-way ends the node, whoever caused it: its votes may
+be signed and not written.
 
 What it does not do: decide anything about votes (the core), execute (the ledger), or open
 connections (the peers).
@@ -22,16 +23,24 @@ from omninode.consensus import effects as out
 from omninode.consensus import inputs as into
 from omninode.consensus.core import Core
 from omninode.consensus.driver.bodies import Bodies
+from omninode.consensus.driver.budget import Budget
 from omninode.consensus.driver.inbox import Inbox
-from omninode.consensus.driver.limits import EVIDENCE_KEPT_MAX
+from omninode.consensus.driver.limits import (
+    CERTIFICATES_UNSYNCED_MAX,
+    EVIDENCE_KEPT_MAX,
+    SERVED_BURST_BYTES,
+    SERVED_PER_SECOND_BYTES,
+)
 from omninode.consensus.driver.output import Output, OutputQueue
 from omninode.consensus.driver.proposer import Proposer
 from omninode.consensus.driver.sync import BlockSync
 from omninode.consensus.driver.timers import Timers
+from omninode.consensus.messages import MemoryRequest
 from omninode.consensus.ports import Clock, Ledger, Peers, Pool, VoteLog
 from omninode.consensus.records import WalBlock, WalCertificate, WalVote
-from omninode.consensus.types import Block, ValidatorSet, Vote
+from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote
 from omninode.encoding import encode
+from omninode.errors import BrokenInvariant
 
 log = structlog.get_logger("consensus")
 
@@ -96,15 +105,24 @@ class ConsensusService:
         self._on_halt = on_halt
         self._inputs: deque[into.Input] = deque()
         self._stepping = False
+        self._started = False
+        self._failed = trio.Event()
         self._finalized: deque[out.Finalize] = deque()
         self._finalized_wake = trio.Event()
+        self._certificates_unsynced = 0
         self.executed = trio.Event()
         self._timers = Timers(lambda timer: self.feed(into.TimerFired(timer)))
         self._output = OutputQueue(ports.vote_log, self._emit)
-        self.bodies = Bodies(self, ports, limits)
+        served = Budget(per_second=SERVED_PER_SECOND_BYTES, burst=SERVED_BURST_BYTES)
+        self.bodies = Bodies(self, ports, limits, served=served, delta_ms=delta_ms)
         self._proposer = Proposer(self, ports, delta_ms=delta_ms)
-        self.sync = BlockSync(self, ports, genesis_hash)
+        self.sync = BlockSync(self, ports, genesis_hash, served=served)
         self.inbox = Inbox(self, ports, genesis_hash)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the core takes part: it has started and not halted."""
+        return self._started and self.halted is None
 
     def peer_of(self, validator: int) -> str:
         """Return the peer id of a validator by index."""
@@ -117,18 +135,24 @@ class ConsensusService:
                 self.sync.request(index)
 
     def feed(self, event: into.Input) -> None:
-        """Step the core with one input and carry out its effects."""
+        """Step the core with one input and carry out its effects; nothing once it has halted."""
+        if self.halted or self._failed.is_set():
+            return
         self._inputs.append(event)
-        if self._stepping or self.halted:
+        if self._stepping:
             return
         self._stepping = True
+        is_whole = False
         try:
             while self._inputs and not self.halted:
                 event = self._inputs.popleft()
                 for effect in self.core.step(event, now_ms=self._ports.clock()):
                     self._carry_out(effect)
+            is_whole = True
         finally:
             self._stepping = False
+            if not is_whole:
+                self._failed.set()
         self._output.flush()
 
     async def run(
@@ -140,11 +164,18 @@ class ConsensusService:
             nursery.start_soon(self._execute_finalized)
             nursery.start_soon(self._timers.run)
             nursery.start_soon(self._proposer.run)
-            nursery.start_soon(self.bodies.run, nursery)
             nursery.start_soon(self.sync.run)
+            nursery.start_soon(self._stop_when_failed)
+            self.bodies.fetching.start(nursery)
+            self._started = True
             self.feed(into.Start())
             task_status.started()
         raise AssertionError("a daemon task returned")
+
+    async def _stop_when_failed(self) -> NoReturn:
+        """End the node after a step that failed half-way, wherever its error went."""
+        await self._failed.wait()
+        raise BrokenInvariant("a step of consensus failed half-way; the error is in the log")
 
     def _carry_out(self, effect: out.Effect) -> None:
         match effect:
@@ -152,10 +183,11 @@ class ConsensusService:
                 self._ports.vote_log.guard(vote)
                 self._ports.vote_log.append(WalVote(vote))
                 self._output.written()
+                self._certificates_unsynced = 0
             case out.WriteBlock(block):
                 self._write_block(block)
             case out.WriteCertificate(certificate):
-                self._ports.vote_log.append(WalCertificate(certificate))
+                self._write_certificate(certificate)
             case out.Send() | out.Finalize():
                 self._output.push(effect)
             case out.SetTimer(timer, delay_ms):
@@ -170,6 +202,7 @@ class ConsensusService:
                 self._proposer.build(effect)
             case out.ViewEntered(view, leader, ancestors):
                 self._timers.forget_before(view)
+                self.bodies.give_up()
                 self._proposer.view_entered(leader, ancestors)
             case out.ReportEvidence(first, second):
                 self.evidence.append((first, second))
@@ -182,8 +215,16 @@ class ConsensusService:
     def _write_block(self, block: Block) -> None:
         if block.header.proposer == self.core.me:
             self.bodies.own_block(block)
-        raws = tuple(body.raw for body in self.bodies.of(block.hash))
+        raws = tuple(body.raw for body in self.bodies.of(block))
         self._ports.vote_log.append(WalBlock(block, raws))
+
+    def _write_certificate(self, certificate: Certificate) -> None:
+        """Append a certificate; the next own vote makes it durable, or the next few hundred."""
+        self._ports.vote_log.append(WalCertificate(certificate))
+        self._certificates_unsynced += 1
+        if self._certificates_unsynced > CERTIFICATES_UNSYNCED_MAX:
+            self._output.written()
+            self._certificates_unsynced = 0
 
     def _emit(self, output: Output) -> None:
         if isinstance(output, out.Finalize):
@@ -192,6 +233,8 @@ class ConsensusService:
             return
         if self.halted:
             return
+        if isinstance(output.message, MemoryRequest):
+            self.inbox.asking_for_memory(output.to)
         frame = encode(output.message)
         if output.to is None:
             self._ports.peers.broadcast(frame)
@@ -213,11 +256,13 @@ class ConsensusService:
                 for block in final.blocks:
                     if self.halted:
                         break
-                    bodies = self.bodies.of(block.hash)
-                    app_hash = ledger.execute(block, bodies, final.certificate)
-                    self.bodies.finalized(block.hash)
+                    app_hash = ledger.execute(block, self.bodies.of(block), final.certificate)
+                    self.bodies.executed(block.hash)
                     self.feed(into.Executed(block.header.height, app_hash))
                     self.executed.set()
                     self.executed = trio.Event()
+                    self._proposer.executed()
                     await ledger.store()
+                    # A long run leaves votes, timers and peers their turn between two blocks.
+                    await trio.lowlevel.checkpoint()
                 self.bodies.prune(final.blocks[-1].header.view)

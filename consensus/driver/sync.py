@@ -3,76 +3,79 @@
 Rules
     Y1. A run starts right after our newest final block, links by parent hashes, and ends at a block
         that the run's certificate finalizes; one check of that certificate covers the whole run
-        (consensus.md §1.6).
-    Y2. Peers are asked one after the other; one that has nothing newer or sends rubbish is passed
-        over.
-    Y3. Runs are asked for until nobody has more; then the live protocol takes over.
+        (consensus.md §1.6). Nothing is spent on signatures of transactions before.
+    Y2. Peers are asked one after the other, each run beginning with another one; who was slow or
+        sent rubbish comes last. When a third of them has nothing newer, nobody honest has: if we
+        are behind all the same, the core asks again.
+    Y3. Runs are asked for until there is nothing newer; then the live protocol takes over. Both may
+        make the same block final: a run that comes too late is dropped without blame.
+    Y4. What is believed of a peer is what its certificates prove, never a height that it claims.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-import msgspec
 import structlog
 import trio
 
 from omninode.consensus import inputs as into
+from omninode.consensus.driver.budget import Budget
 from omninode.consensus.driver.limits import (
+    SERVED_BLOCK_BYTES,
     SYNC_BLOCKS_MAX,
     SYNC_BYTES_MAX,
     SYNC_REPLY_BYTES_MAX,
 )
-from omninode.consensus.types import Block, Certificate, Count, VoteKind, body_root
+from omninode.consensus.driver.questions import (
+    BLOCKS_PROTOCOL,
+    BlocksReply,
+    BlocksRequest,
+    Questions,
+    SentBlock,
+    transaction_ids,
+)
+from omninode.consensus.types import Certificate, Header, VoteKind, body_root
 from omninode.consensus.verification import check_certificate
 from omninode.encoding import decode, encode
 from omninode.errors import Malformed, PeerFault
 
 if TYPE_CHECKING:
     from omninode.consensus.driver.service import ConsensusService, Ports
+    from omninode.consensus.ports import Body
 
 log = structlog.get_logger("consensus")
 
-BLOCKS_PROTOCOL = "/omninode/blocks/1"
 REQUEST_TIMEOUT_MS = 10_000
-BEHIND_BLOCKS = 8
-"""A node this far below what a peer has is said to catch up."""
+SLOW_ANSWER_S = 2.0
+"""A peer that takes longer for a run is asked last."""
+
+BEHIND_BLOCKS = 32
+"""A node that gets runs longer than this is said to catch up."""
 
 OBSERVER_POLL_MS = 250
 """A node outside the validator mesh sees no votes, so it asks for new blocks at this pace."""
 
 
-class BlocksRequest(msgspec.Struct, frozen=True, array_like=True):
-    """Asks for finalized blocks from a height on."""
-
-    from_height: Count
-
-
-class StoredBlock(msgspec.Struct, frozen=True, array_like=True):
-    """A finalized block with its transactions."""
-
-    block: Block
-    transactions: tuple[bytes, ...]
-
-
-class BlocksReply(msgspec.Struct, frozen=True, array_like=True):
-    """A run of finalized blocks (Y1), or an empty one; `height` is the peer's newest."""
-
-    height: Count
-    blocks: tuple[StoredBlock, ...]
-    certificate: Certificate | None
-
-
 class BlockSync:
     """Brings this node to its peers' height."""
 
-    def __init__(self, service: ConsensusService, ports: Ports, genesis_hash: bytes) -> None:
+    def __init__(
+        self, service: ConsensusService, ports: Ports, genesis_hash: bytes, *, served: Budget
+    ) -> None:
         self._service = service
         self._ports = ports
         self._genesis_hash = genesis_hash
+        self._served = served
+        self._questions = Questions(ports.peers)
         self._wanted = trio.Event()
         self._source: int | None = None
-        self._target_height = 0
+        self._strikes: Counter[str] = Counter()
+        self._turn = 0
+        self.is_behind = False
+        """Whether the last run was longer than the protocol's own pace explains (Y4)."""
 
     def request(self, source: int | None) -> None:
         """Say that we are behind; `source` is the validator that made us see it."""
@@ -81,34 +84,29 @@ class BlockSync:
 
     async def run(self) -> NoReturn:
         """Sync whenever asked to; an observer, to whom nobody sends votes, at a steady pace."""
+        pause_s = OBSERVER_POLL_MS / 1000 if self._service.core.me is None else float("inf")
         while True:
-            with trio.move_on_after(OBSERVER_POLL_MS / 1000 if self._is_observer else float("inf")):
+            with trio.move_on_after(pause_s):
                 await self._wanted.wait()
+            has_reason = self._wanted.is_set()
             self._wanted = trio.Event()
-            while await self._one_run():
+            while await self._one_run(has_reason=has_reason):
                 pass
+            self.is_behind = False
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether a peer has more blocks than we, beyond the protocol's own pace."""
-        return self._service.core.final_height + BEHIND_BLOCKS < self._target_height
-
-    @property
-    def _is_observer(self) -> bool:
-        return self._service.core.me is None
-
-    async def _one_run(self) -> bool:
+    async def _one_run(self, *, has_reason: bool) -> bool:
         """Take one run from the first peer that has one; false when nobody is ahead (Y2, Y3)."""
         await self._settled()
-        for peer in self._peers_in_order():
-            try:
-                if await self._run_from(peer):
-                    return True
-            except Malformed as error:
-                self._ports.peers.penalize(peer, "bad_sync_reply", 50)
-                log.warning("sync_reply_refused", peer=peer, error=str(error))
-            except PeerFault as fault:
-                log.debug("sync_peer_skipped", peer=peer, reason=fault.reason)
+        peers = self._peers_in_order()
+        for peer in peers[: len(peers) // 3 + 1 if has_reason else 1]:
+            if self._service.halted:
+                return False
+            started_s = trio.current_time()
+            took_run = await self._run_from(peer)
+            if trio.current_time() - started_s > SLOW_ANSWER_S:
+                self._strikes[peer] += 1
+            if took_run:
+                return True
         return False
 
     async def _settled(self) -> None:
@@ -119,63 +117,95 @@ class BlockSync:
             await self._service.executed.wait()
 
     def _peers_in_order(self) -> list[str]:
+        """Return whom to ask (Y2): first the one that made us see that we are behind."""
         peers = list(self._ports.peers.connected())
-        if self._source is not None:
-            first = self._service.peer_of(self._source)
-            peers.sort(key=lambda peer: peer != first)
-        return peers
+        self._turn += 1
+        turn = self._turn % max(len(peers), 1)
+        peers = peers[turn:] + peers[:turn]
+        source, self._source = self._source, None
+        first = None if source is None else self._service.peer_of(source)
+        return sorted(peers, key=lambda peer: (self._strikes[peer], peer != first))
 
     async def _run_from(self, peer: str) -> bool:
-        start = self._service.core.final_height + 1
-        answer = await self._ports.peers.request(
-            peer, BLOCKS_PROTOCOL, encode(BlocksRequest(start)), timeout_ms=REQUEST_TIMEOUT_MS
+        """Ask one peer for a run and take it; false if it has none, or no good one."""
+        tip = self._service.core.final_header
+        reply = await self._questions.ask(
+            peer,
+            BLOCKS_PROTOCOL,
+            encode(BlocksRequest(tip.height + 1)),
+            BlocksReply,
+            size_max=SYNC_REPLY_BYTES_MAX,
+            timeout_ms=REQUEST_TIMEOUT_MS,
         )
-        reply = decode(answer, BlocksReply, size_max=SYNC_REPLY_BYTES_MAX)
-        self._target_height = max(self._target_height, reply.height)
+        if reply is None:
+            self._strikes[peer] += 1
+            return False
         if not reply.blocks or reply.certificate is None:
             return False
-        self._check_run(reply, start)
-        bodies = [await self._ports.pool.check(stored.transactions) for stored in reply.blocks]
-        if self._service.core.final_height + 1 != start:
-            return True
-        for stored, checked in zip(reply.blocks, bodies, strict=True):
-            if tuple(b.hash for b in checked) != stored.block.transaction_ids:
-                raise PeerFault("bad_sync_reply", "the transactions are not the block's")
-            self._service.bodies.hold(stored.block, checked)
-        self._service.feed(
-            into.BlocksSynced(tuple(s.block for s in reply.blocks), reply.certificate)
-        )
-        return self._service.core.final_height >= start
+        try:
+            self._check_run(reply.blocks, reply.certificate, tip)
+            bodies = await self._check_bodies(reply.blocks)
+        except (Malformed, PeerFault) as error:
+            self._strikes[peer] += 1
+            self._questions.blame(peer, "bad_sync_reply", str(error))
+            return False
+        if self._service.core.final_header is tip:
+            self._take(reply.blocks, reply.certificate, bodies)
+        return self._service.core.final_header is not tip
 
-    def _check_run(self, reply: BlocksReply, start: int) -> None:
+    def _check_run(
+        self, blocks: Sequence[SentBlock], certificate: Certificate, tip: Header
+    ) -> None:
         """Check links, body roots and the certificate of a run (Y1)."""
-        certificate = reply.certificate
-        previous = self._service.core.final_header
-        for offset, stored in enumerate(reply.blocks):
-            header = stored.block.header
-            if (header.height, header.parent_hash) != (start + offset, previous.hash):
-                raise PeerFault("bad_sync_reply", "the run does not link to our chain")
-            if header.body_root != body_root(stored.block.transaction_ids):
-                raise PeerFault("bad_sync_reply", "a body root does not match")
+        previous = tip
+        for sent in blocks:
+            header = sent.block.header
+            if (header.height, header.parent_hash) != (previous.height + 1, previous.hash):
+                raise Malformed("the run does not link to our chain")
+            ids = sent.block.transaction_ids
+            if header.body_root != body_root(ids) or transaction_ids(sent.transactions) != ids:
+                raise Malformed("the transactions are not the block's")
             previous = header
-        if (
-            certificate is None
-            or certificate.kind is not VoteKind.FINALIZE
-            or certificate.block_hash != previous.hash
-        ):
-            raise PeerFault("bad_sync_reply", "the certificate does not finalize the run")
+        if (certificate.kind, certificate.block_hash) != (VoteKind.FINALIZE, previous.hash):
+            raise Malformed("the certificate does not finalize the run")
         check_certificate(certificate, self._service.validators, self._genesis_hash)
 
-    async def serve(self, _peer: str, payload: bytes) -> bytes:
-        """Answer `BLOCKS_PROTOCOL` from the ledger."""
+    async def _check_bodies(self, blocks: Sequence[SentBlock]) -> list[Sequence[Body]]:
+        """Check the transactions of a whole run at once, so that threads have enough to do."""
+        checked = await self._ports.pool.check(
+            [raw for sent in blocks for raw in sent.transactions]
+        )
+        bodies: list[Sequence[Body]] = []
+        start = 0
+        for sent in blocks:
+            end = start + len(sent.transactions)
+            bodies.append(checked[start:end])
+            start = end
+        return bodies
+
+    def _take(
+        self,
+        blocks: Sequence[SentBlock],
+        certificate: Certificate,
+        bodies: Sequence[Sequence[Body]],
+    ) -> None:
+        for sent, checked in zip(blocks, bodies, strict=True):
+            self._service.bodies.hold(sent.block, checked)
+        self.is_behind = len(blocks) > BEHIND_BLOCKS
+        self._service.feed(into.BlocksSynced(tuple(sent.block for sent in blocks), certificate))
+
+    async def serve(self, peer: str, payload: bytes) -> bytes:
+        """Answer `BLOCKS_PROTOCOL` from the ledger, as far as the peer's credit goes."""
         request = decode(payload, BlocksRequest, size_max=64)
-        height = self._ports.ledger.height
+        nothing = encode(BlocksReply((), None))
+        if self._served.is_empty(peer):
+            return nothing
         run = self._ports.ledger.stored_run(
             request.from_height, count_max=SYNC_BLOCKS_MAX, bytes_max=SYNC_BYTES_MAX
         )
-        if run is None:
-            return encode(BlocksReply(height, (), None))
-        blocks, certificate = run
-        return encode(
-            BlocksReply(height, tuple(StoredBlock(b, tuple(t)) for b, t in blocks), certificate)
+        blocks, certificate = ((), None) if run is None else run
+        answer = encode(
+            BlocksReply(tuple(SentBlock(b, tuple(raws)) for b, raws in blocks), certificate)
         )
+        self._served.spend(peer, (1 + len(blocks)) * SERVED_BLOCK_BYTES + len(answer))
+        return answer if len(answer) <= SYNC_REPLY_BYTES_MAX else nothing

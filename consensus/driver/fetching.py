@@ -267,9 +267,9 @@ class Fetching:
                     await answered.wait()
 
     def _sources(self, block_hash: bytes, source: int | None) -> list[str]:
-        """Return the connected validators: the named one, then each block's in another order (G1)."""
-        peers = list(self._ports.peers.connected())
         """Return the connected validators: the named one first, the others in turn (G1)."""
+        peers = list(self._ports.peers.connected())
+        turn = block_hash[0] % max(len(peers), 1)
         peers = peers[turn:] + peers[:turn]
         first = None if source is None else self._service.peer_of(source)
         return sorted(peers, key=lambda peer: peer != first)

@@ -80,6 +80,10 @@ class Chain:
         if block_hash in self._blocks:
             self._ready.add(block_hash)
 
+    def is_written(self, block_hash: bytes) -> bool:
+        """Whether the block is in the log."""
+        return block_hash in self._written
+
     def mark_written(self, block_hash: bytes) -> bool:
         """Note that a block is in the log; false if it was before."""
         if block_hash in self._written:

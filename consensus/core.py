@@ -131,8 +131,7 @@ class Core(Inspection):
         state = self._state
         match record:
             case WalVote(vote):
-                # A vote that only the guard kept was never sent, and its block may be lost: it
-                # binds us, but it does not count.
+                # A vote that only the guard kept binds us; without its block it does not count.
                 if (
                     state.own is not None
                     and state.own.remember(vote)
@@ -141,7 +140,8 @@ class Core(Inspection):
                     self._count(vote)
             case WalBlock(block, _):
                 state.chain.add(block, ready=True)
-                state.chain.mark_written(block.hash)
+                if state.chain.block(block.hash) is not None:
+                    state.chain.mark_written(block.hash)
             case WalCertificate(certificate):
                 self._learn(certificate)
             case _:

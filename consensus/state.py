@@ -63,15 +63,15 @@ class State:
     def own_votes(self, view: int) -> list[Vote]:
         """Return the own votes of a view that may be sent again.
 
-        A vote whose block is not held was kept by the guard alone and never sent; without the block
-        in our log it must not be (P2).
+        A vote whose block is not in our log was kept by the guard alone, because the log was lost;
+        without the block on our disk it must not be said (P2).
         """
         if self.own is None:
             return []
         return [
             vote
             for vote in self.own.of(view).values()
-            if vote.kind is VoteKind.NULLIFY or self.chain.block(vote.block_hash) is not None
+            if vote.kind is VoteKind.NULLIFY or self.chain.is_written(vote.block_hash)
         ]
 
     def has_voted(self) -> bool:

@@ -14,7 +14,7 @@ validators stop. A second one leaves out the look.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -95,10 +95,19 @@ class Devnet:
         restart: Whether a validator that dies is started again.
         view: Shows what happens.
         stop: Ends it early.
+        before_load: Called when all is in place, before the clock starts.
     """
 
     def __init__(
-        self, world: World, replay: Replay, pace: Pace, *, restart: bool, view: View, stop: Stop
+        self,
+        world: World,
+        replay: Replay,
+        pace: Pace,
+        *,
+        restart: bool,
+        view: View,
+        stop: Stop,
+        before_load: Callable[[Devnet], None] = lambda _: None,
     ) -> None:
         self.world: Final = world
         self._change = Change()
@@ -107,6 +116,7 @@ class Devnet:
         self._pace = pace
         self._view = view
         self._stop = stop
+        self._before_load = before_load
         self._run = _run_name()
         self.supervisor: Final = Supervisor(world.nodes, restart=restart, tell=view.tell)
         self.observer: Final = Observer(world.nodes, self.tracker, self._change)
@@ -160,6 +170,7 @@ class Devnet:
             await self._start(nursery)
         if starting.cancelled_caught:
             return None
+        self._before_load(self)
         trades_before, began_s = await self._trades(), trio.current_time()
         async with self._stop.phase(), trio.open_nursery() as load:
             load.start_soon(self._load.run)

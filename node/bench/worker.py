@@ -1,0 +1,129 @@
+"""One measurement in a process of its own: `python -m omninode.node.bench.worker NAME ARGUMENTS`.
+
+A fresh process has no other measurement's heap, and finds the compiled engine where the parent has
+put it in front on the path. Prints one JSON document. Time is processor time: one thread on a core
+of its own, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from omninode.dex import book
+from omninode.node.bench.flows import ADD, CANCEL, SHAPES, Matcher, draw_flow
+
+Document = dict[str, Any]
+BLOCK: Final = 1_000
+"""Operations of a block."""
+
+
+def matching(flow: str, count: int, seed: int) -> Document:
+    """Time our books and matching on a flow."""
+    drawn = draw_flow(flow, count, seed)
+    steps = drawn.steps
+    blocks = [steps[start : start + BLOCK] for start in range(0, count, BLOCK)]
+    engine = Matcher(SHAPES[flow].markets)
+    quiet()
+    began = time.process_time()
+    for block in blocks:
+        engine.run(block)
+    seconds = time.process_time() - began
+    assert engine.fills == drawn.fills
+    return {
+        "operations_per_second": count / seconds,
+        "fills": engine.fills,
+        "resting": drawn.resting,
+    }
+
+
+def liquibook(flow: str, count: int, seed: int, *, tells_fills: bool) -> Document:
+    """Time liquibook on the same flow.
+
+    Args:
+        flow: Which of `SHAPES`.
+        count: Operations.
+        seed: Of the flow.
+        tells_fills: Whether it reports fills to Python, as ours does. Without a listener it is at
+            its fastest and nobody learns who traded.
+    """
+    import liquibook as peer  # noqa: PLC0415 - installed for benchmarks only
+
+    drawn = draw_flow(flow, count, seed)
+    names = [str(number) for number in range(SHAPES[flow].markets)]
+    books = [peer.liquibook_book_OrderBook(name) for name in names]
+    listener = _fill_counter(peer) if tells_fills else None
+    for book_of_peer in books if listener is not None else ():
+        book_of_peer.set_order_listener(listener)
+    orders: dict[bytes, Any] = {}
+    simple_order, at_once = peer.SimpleOrder, peer.oc_immediate_or_cancel
+    quiet()
+    began = time.process_time()
+    for kind, market, identifier, is_buy, price, size in drawn.steps:
+        if kind == CANCEL:
+            books[market].cancel(orders.pop(identifier))
+            continue
+        order = simple_order(is_buy, price, size)
+        if kind == ADD:
+            orders[identifier] = order
+            books[market].add(order)
+        else:
+            books[market].add(order, at_once)
+    seconds = time.process_time() - began
+    fills = None if listener is None else listener.count
+    return {"operations_per_second": count / seconds, "fills": fills}
+
+
+def _fill_counter(peer: Any) -> Any:  # noqa: ANN401 - a module without types
+    """Return a listener that counts fills; all its methods must be there, empty or not."""
+
+    class Fills(peer.OrderListener):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 0
+
+        def on_fill(self, *_: object) -> None:
+            self.count += 1
+
+        def on_accept(self, *_: object) -> None:
+            pass
+
+        on_cancel = on_cancel_reject = on_reject = on_replace = on_replace_reject = on_accept
+        on_trigger_stop = on_accept
+
+    return Fills()
+
+
+def quiet() -> None:
+    """Keep the cycle collector out of the measurement, as the node does during a block."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _measures() -> dict[str, Callable[..., Document]]:
+    from omninode.node.bench.admission import admission  # noqa: PLC0415
+    from omninode.node.bench.path import path  # noqa: PLC0415
+
+    return {
+        "matching": matching,
+        "liquibook": liquibook,
+        "path": path,
+        "admission": admission,
+    }
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    document = _measures()[name](**arguments)
+    engine = "compiled" if str(book.__file__).endswith(".so") else "pure"
+    print(json.dumps({"engine": engine, **document}))
+
+
+if __name__ == "__main__":
+    main()

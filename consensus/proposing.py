@@ -80,12 +80,13 @@ class Proposing:
             state.out.append(order)
 
     def block_of(self, view: int, parent_hash: bytes, ids: tuple[bytes, ...]) -> Block | None:
-        """Make the block that was ordered; `None` if another one is wanted by now."""
+        """Make the block that was ordered; `None` if another one is wanted by now.
+
+        The same block is not ordered twice, whatever becomes of it.
+        """
         state, order = self._state, self._order
         if order is None or (view, parent_hash) != (state.view, order.parent.hash):
             return None
-        self._order = None
-        state.changed = True
         if state.has_voted():
             return None
         if not order.transactions_allowed:

@@ -319,9 +319,28 @@ class Simulator:
             if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
                 target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
                 self._deliver_some(node, msg.VoteMessage(self._forge(node, kind, view, target)))
+        if rng.random() < 0.3:
+            self._deliver_some(node, self._nonsense(node, view))
         for led in (view, view + 1):
             if node.core.leader_of(led) == node.index and rng.random() < 0.5:
                 self._propose_twice(node, led)
+
+    def _nonsense(self, node: Node, view: int) -> object:
+        """Well-formed messages that nobody honest would send now."""
+        rng = self.rng
+        near = max(view + rng.randrange(-3, 4), 0)
+        far = rng.randrange(2**62)
+        return rng.choice(
+            [
+                msg.NeedMessage(near, far),
+                msg.NeedMessage(far, near),
+                msg.MemoryRequest(),
+                msg.MemoryAnswer(far, ()),
+                msg.VoteMessage(self._forge(node, VoteKind.NULLIFY, far, ZERO_HASH)),
+                msg.VoteMessage(self._forge(node, VoteKind.NULLIFY, near, ZERO_HASH)),
+                msg.VoteMessage(self._forge(node, VoteKind.FINALIZE, near, rng.randbytes(32))),
+            ]
+        )
 
     def _forge(self, node: Node, kind: VoteKind, view: int, block_hash: bytes) -> Vote:
         digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
@@ -496,6 +515,8 @@ class Simulator:
         """Scan every honest state machine; return how many transactions the best one executed."""
         for node in self.honest:
             node.machine.check()
+            if node.is_up:
+                self.check_replay(node)
         return max(sum(len(c.transactions) for c in node.disk.chain) for node in self.honest)
 
     def _check_convictions(self) -> None:

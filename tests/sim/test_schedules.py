@@ -3,6 +3,11 @@ framed."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from tests.sim.schedule import Profile
 from tests.sim.simulator import Report, simulate
@@ -49,3 +54,21 @@ def test_the_faults_really_happen() -> None:
 def test_the_same_seed_gives_the_same_run() -> None:
     for profile in Profile:
         assert simulate(7, profile) == simulate(7, profile)
+
+
+def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
+    """Nothing hangs on the order of a set or on the address of an object."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "tests.sim", "--profile", "crashes", "--seed", "11"]
+    reports = {
+        subprocess.run(
+            command,
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()[-1]
+        for hash_seed in ("1", "2")
+    }
+    assert reports == {str(simulate(11, Profile.CRASHES))}

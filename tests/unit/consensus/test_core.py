@@ -383,3 +383,17 @@ def test_an_observer_follows_and_never_votes(world: World) -> None:
     for kind in TimerKind:
         votes += script.fire(kind).votes()
     assert votes == []
+
+
+def test_a_block_that_may_not_be_proposed_is_not_ordered_again(world: World) -> None:
+    """A finalize vote that we were told of, for a block that we do not know, is in the way (S4)."""
+    view = world.led_by(ME)
+    script = Script(world.core(ME)) >> into.Start()
+    script >> into.PeerCertificate(1, world.certificate(X, view - 1, by=(1, 2, 3)))
+    elsewhere = world.block(view, time_ms=START_MS + 7)
+    for peer in (1, 2, 3):
+        script >> into.PeerMemory(peer, view, (world.vote(F, view, ME, elsewhere),))
+    orders = len(script.all(out.BuildBlock))
+    script >> into.BlockBuilt(view, world.genesis.hash, ())
+    assert script.votes() == []
+    assert (orders, script.all(out.BuildBlock)) == (1, [])

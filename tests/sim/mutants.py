@@ -141,7 +141,7 @@ class Mutant:
 MUTANTS = {
     "no-s3": Mutant(Profile.MIXED, 1, NoS3),
     "count-heads": Mutant(Profile.MIXED, 0, CountHeads),
-    "no-skip-check": Mutant(Profile.MIXED, 11, NoSkipCheck),
+    "no-skip-check": Mutant(Profile.MIXED, 63, NoSkipCheck),
     "loose-quorum": Mutant(Profile.MIXED, 0, LooseQuorum),
     "no-advance": Mutant(Profile.MIXED, 0, NoAdvance),
     "no-retry": Mutant(Profile.MIXED, 0, NoRetry),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from pathlib import Path
 from typing import Any
 
 from omninode.dex.replay import ReplayRun, trades_in_sequence
+from omninode.node.bench.collector import collector_off
 from omninode.node.devnet.replay_file import read_replay
 
 
@@ -25,15 +25,11 @@ def bench_replay(path: Path | None) -> dict[str, Any]:
     """
     replay = read_replay(path)
     run = ReplayRun()
-    gc.collect()
-    gc.disable()  # as the node does while a block executes
-    try:
+    with collector_off():
         began = time.perf_counter()
         for operation in replay.operations:
             run.step(operation)
         seconds = time.perf_counter() - began
-    finally:
-        gc.enable()
     return {
         "operations": len(replay.operations),
         "trades_expected": len(replay.trades),

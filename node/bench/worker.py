@@ -7,15 +7,17 @@ of its own, whatever else the machine does.
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from omninode.dex import book
-from omninode.node.bench.flows import ADD, CANCEL, SHAPES, Matcher, draw_flow
+from omninode.node.bench.admission import admission
+from omninode.node.bench.collector import collector_off
+from omninode.node.bench.flows import ADD, CANCEL, SHAPES, Matcher, Step, draw_flow
+from omninode.node.bench.path import path
 
 Document = dict[str, Any]
 BLOCK: Final = 1_000
@@ -28,11 +30,11 @@ def matching(flow: str, count: int, seed: int) -> Document:
     steps = drawn.steps
     blocks = [steps[start : start + BLOCK] for start in range(0, count, BLOCK)]
     engine = Matcher(SHAPES[flow].markets)
-    quiet()
-    began = time.process_time()
-    for block in blocks:
-        engine.run(block)
-    seconds = time.process_time() - began
+    with collector_off():
+        began = time.process_time()
+        for block in blocks:
+            engine.run(block)
+        seconds = time.process_time() - began
     assert engine.fills == drawn.fills
     return {
         "operations_per_second": count / seconds,
@@ -59,11 +61,18 @@ def liquibook(flow: str, count: int, seed: int, *, tells_fills: bool) -> Documen
     listener = _fill_counter(peer) if tells_fills else None
     for book_of_peer in books if listener is not None else ():
         book_of_peer.set_order_listener(listener)
+    with collector_off():
+        seconds = _feed(drawn.steps, books, peer)
+    fills = None if listener is None else listener.count
+    return {"operations_per_second": count / seconds, "fills": fills}
+
+
+def _feed(steps: Sequence[Step], books: Sequence[Any], peer: Any) -> float:  # noqa: ANN401
+    """Hand a flow to liquibook and return the processor time it took."""
     orders: dict[bytes, Any] = {}
     simple_order, at_once = peer.SimpleOrder, peer.oc_immediate_or_cancel
-    quiet()
     began = time.process_time()
-    for kind, market, identifier, is_buy, price, size in drawn.steps:
+    for kind, market, identifier, is_buy, price, size in steps:
         if kind == CANCEL:
             books[market].cancel(orders.pop(identifier))
             continue
@@ -73,9 +82,7 @@ def liquibook(flow: str, count: int, seed: int, *, tells_fills: bool) -> Documen
             books[market].add(order)
         else:
             books[market].add(order, at_once)
-    seconds = time.process_time() - began
-    fills = None if listener is None else listener.count
-    return {"operations_per_second": count / seconds, "fills": fills}
+    return time.process_time() - began
 
 
 def _fill_counter(peer: Any) -> Any:  # noqa: ANN401 - a module without types
@@ -98,29 +105,18 @@ def _fill_counter(peer: Any) -> Any:  # noqa: ANN401 - a module without types
     return Fills()
 
 
-def quiet() -> None:
-    """Keep the cycle collector out of the measurement, as the node does during a block."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-
-
-def _measures() -> dict[str, Callable[..., Document]]:
-    from omninode.node.bench.admission import admission  # noqa: PLC0415
-    from omninode.node.bench.path import path  # noqa: PLC0415
-
-    return {
-        "matching": matching,
-        "liquibook": liquibook,
-        "path": path,
-        "admission": admission,
-    }
+_MEASURES: Final[dict[str, Callable[..., Document]]] = {
+    "matching": matching,
+    "liquibook": liquibook,
+    "path": path,
+    "admission": admission,
+}
 
 
 def main() -> None:
     """Measure what the command line names."""
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
-    document = _measures()[name](**arguments)
+    document = _MEASURES[name](**arguments)
     engine = "compiled" if str(book.__file__).endswith(".so") else "pure"
     print(json.dumps({"engine": engine, **document}))
 

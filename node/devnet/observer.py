@@ -98,12 +98,15 @@ class Observer:
                 hint="the validators' logs are in their homes",
             )
 
-    async def all_at(self, height: int) -> None:
-        """Return when every validator is connected and has reached a height."""
+    async def all_at(self, height: int, processes: Sequence[NodeProcess]) -> None:
+        """Return when every validator that is up, or will be again, has reached a height."""
+        expected = [place for place, process in enumerate(processes) if not process.is_given_up]
 
         def are_there() -> bool:
-            pairs = zip(self.connections, self.seen, strict=True)
-            return all(connection.connected and seen.height >= height for connection, seen in pairs)
+            return all(
+                self.connections[place].connected and self.seen[place].height >= height
+                for place in expected
+            )
 
         await self._change.until(are_there)
 

@@ -52,6 +52,11 @@ class NodeProcess:
     Args:
         node: Which validator.
         program: What to run, without the arguments of ours.
+
+    Attributes:
+        has_answered: Whether it ever answered (V2).
+        is_given_up: Whether it is down and will not be started again.
+        starts: How often it was started.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class NodeProcess:
     ) -> None:
         self.node: Final = node
         self.has_answered = False
+        self.is_given_up = False
         self.starts = 0
         self._program = program
         self._popen: subprocess.Popen[bytes] | None = None
@@ -167,6 +173,7 @@ class Supervisor:
                         self._tell(line)
                     raise NodeFailed(process.node, code)
                 if not self._restart:
+                    process.is_given_up = True
                     self._tell(f"{name} ended with {_how(code)} and stays down")
                     await trio.sleep_forever()
                 self._tell(f"{name} ended with {_how(code)}, starting it again")

@@ -93,17 +93,20 @@ async def _ask_everybody(identifier: bytes, connections: Sequence[Connection]) -
     return states
 
 
-async def compare(observer: Observer, *, least_height: int, stopped: bool) -> Compared:
+async def compare(
+    observer: Observer, processes: Sequence[NodeProcess], *, least_height: int, stopped: bool
+) -> Compared:
     """Ask every validator for its app hash at one height that all have reached (R1).
 
     Args:
         observer: The validators.
+        processes: Theirs; one that is down for good is not waited for.
         least_height: The height is not below it.
         stopped: Somebody pressed Ctrl-C and waits.
     """
     with trio.move_on_after(DRAIN_STOPPED_S if stopped else SAME_HEIGHT_DEADLINE_S):
         highest = max(least_height, *(seen.height for seen in observer.seen))
-        await observer.all_at(highest)
+        await observer.all_at(highest, processes)
     there = [
         seen.height
         for connection, seen in zip(observer.connections, observer.seen, strict=True)

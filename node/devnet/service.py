@@ -211,7 +211,10 @@ class Devnet:
         lost = await count_lost(self.tracker, self.observer.connections)
         trades = await self._trades() - trades_before
         compared = await compare(
-            self.observer, least_height=self.tracker.highest_final, stopped=stopped
+            self.observer,
+            self.processes,
+            least_height=self.tracker.highest_final,
+            stopped=stopped,
         )
         return final_document(
             self.tracker,

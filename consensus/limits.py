@@ -57,7 +57,7 @@ MISSED_TURNS: Final = 3
 """Turns in a row without a proposal after which a leader is skipped, though it votes (liveness
 only)."""
 
-SKIPS_MAX: Final = 4
+SKIPS_MAX: Final = 16
 """Leaders are skipped in this many views after the newest final one; then patience is full again,
 so that a network without any working leader does not race through views."""
 

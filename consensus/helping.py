@@ -104,8 +104,9 @@ class Helping:
 
     def _take_credit(self, peer: int, message: msg.Message) -> bool:
         """Book a message's signatures, if the peer has the credit (H3)."""
-        is_certificate = isinstance(message, msg.CertificateMessage)
-        cost = len(message.certificate.signers) if is_certificate else 1
+        cost = 1
+        if isinstance(message, msg.CertificateMessage):
+            cost = len(message.certificate.signers)
         if cost > self._credit[peer]:
             return False
         self._credit[peer] -= cost

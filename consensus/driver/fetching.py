@@ -3,9 +3,10 @@
 Rules
     G1. What is missing of a proposed block is waited for briefly (the data stream may be a moment
         behind), then asked for: first of its proposer, then of everybody, one after the other.
-    G2. Nobody is waited for alone: a peer that has not answered after 2Δ only keeps its turn.
-    G3. A peer that has executed the block serves its transactions no longer, but the block: from
-        the second round on it is asked for that too.
+    G2. Nobody is waited for alone: while a peer has not answered, the next one is asked after 2Δ,
+        and then everybody again.
+    G3. A peer that has executed the block serves its transactions no longer, but the block: one
+        that does not have them all is asked for that next.
     G4. One fetch a block. It ends when the core has not asked for the block for some views, so that
         blocks which nobody has do not take the place of others.
     G5. Only bytes that hash to an id of the block can make it invalid; others are the fault of the
@@ -126,16 +127,8 @@ class Fetching:
             await self._ports.pool.wait_for(block.transaction_ids)
         hunt = _Hunt(block)
         self._settle(hunt)
-        for number in range(FETCH_ROUNDS_MAX):
-            if hunt.is_settled or not self._is_wanted(block.hash):
-                return
-            if number:
-                await trio.sleep(ROUND_PAUSE_MS / 1_000)
-            await self._round(
-                self._sources(block.hash, source),
-                partial(self._ask_for_transactions, hunt, and_block=number > 0),
-                lambda: hunt.is_settled,
-            )
+        ask = partial(self._ask_for_transactions, hunt)
+        await self._ask_around(block.hash, source, ask, lambda: hunt.is_settled)
 
     def _missing(self, hunt: _Hunt) -> list[bytes]:
         pool, found = self._ports.pool, hunt.found
@@ -154,7 +147,7 @@ class Fetching:
             found = (hunt.found.get(i) or pool.body(i) for i in ids)
             self._bodies.judge(hunt.block, tuple(body for body in found if body is not None))
 
-    async def _ask_for_transactions(self, hunt: _Hunt, peer: str, *, and_block: bool) -> None:
+    async def _ask_for_transactions(self, hunt: _Hunt, peer: str) -> None:
         """Ask a peer for all that is missing, a bounded number at a time."""
         while not hunt.is_settled and (missing := self._missing(hunt)):
             asked = missing[:IDS_PER_REQUEST_MAX]
@@ -166,12 +159,14 @@ class Fetching:
                 size_max=REPLY_BYTES_MAX,
                 timeout_ms=REQUEST_TIMEOUT_MS,
             )
-            if reply is None or not reply.transactions:
+            if reply is None:
+                return
+            if not reply.transactions:
                 break
             if not await self._take(hunt, peer, asked, reply.transactions):
                 return
         self._settle(hunt)
-        if and_block and not hunt.is_settled:
+        if not hunt.is_settled:
             await self._ask_for_block_of(hunt, peer)
 
     async def _take(
@@ -210,17 +205,11 @@ class Fetching:
             if answer is not None:
                 found.append(answer)
 
-        for number in range(FETCH_ROUNDS_MAX):
-            if not self._is_wanted(block_hash):
-                return
-            if number:
-                await trio.sleep(ROUND_PAUSE_MS / 1_000)
-            await self._round(self._sources(block_hash, source), ask, lambda: bool(found))
-            if found:
-                block, bodies = found[0]
-                self._bodies.hold(block, bodies)
-                self._service.feed(into.BlockArrived(block))
-                return
+        await self._ask_around(block_hash, source, ask, lambda: bool(found))
+        if found:
+            block, bodies = found[0]
+            self._bodies.hold(block, bodies)
+            self._service.feed(into.BlockArrived(block))
 
     async def _ask_for_block(
         self, block_hash: bytes, peer: str
@@ -245,26 +234,38 @@ class Fetching:
 
     # Whom to ask.
 
-    async def _round(
+    async def _ask_around(
         self,
-        peers: Sequence[str],
+        block_hash: bytes,
+        source: int | None,
         ask: Callable[[str], Awaitable[None]],
         is_done: Callable[[], bool],
     ) -> None:
-        """Ask peers in turn until one answer is enough; a slow one does not stop the next (G2)."""
+        """Ask peers in turn until it is done; a slow one does not stop the others (G2)."""
+        asking: set[str] = set()
+
+        async def ask_one(peer: str, answered: trio.Event) -> None:
+            asking.add(peer)
+            await ask(peer)
+            asking.discard(peer)
+            answered.set()
+            if is_done():
+                nursery.cancel_scope.cancel()
+
         async with trio.open_nursery() as nursery:
-
-            async def ask_one(peer: str, answered: trio.Event) -> None:
-                await ask(peer)
-                answered.set()
+            for _ in range(FETCH_ROUNDS_MAX):
                 if is_done():
-                    nursery.cancel_scope.cancel()
-
-            for peer in peers:
-                answered = trio.Event()
-                nursery.start_soon(ask_one, peer, answered)
-                with trio.move_on_after(self._turn_s):
-                    await answered.wait()
+                    break
+                for peer in self._sources(block_hash, source):
+                    if is_done() or not self._is_wanted(block_hash):
+                        nursery.cancel_scope.cancel()
+                    if peer not in asking:
+                        answered = trio.Event()
+                        nursery.start_soon(ask_one, peer, answered)
+                        with trio.move_on_after(self._turn_s):
+                            await answered.wait()
+                await trio.sleep(ROUND_PAUSE_MS / 1_000)
+            nursery.cancel_scope.cancel()
 
     def _sources(self, block_hash: bytes, source: int | None) -> list[str]:
         """Return the connected validators: the named one first, the others in turn (G1)."""

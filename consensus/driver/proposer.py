@@ -5,7 +5,8 @@ Rules
         empty block at `empty_at_ms`.
     D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer;
         the core is told whenever that changes.
-    D3. A validator with something pending hands it to the view's leader over the vote plane.
+    D3. A validator with something pending hands it to the view's leader over the vote plane, and
+        again after 4Δ if the view still lasts: a frame may be lost.
     D4. Nothing is looked at by the clock alone: with no transactions and no orders, both tasks
         sleep. An arrival is waited for in the same breath in which its absence was seen.
 """
@@ -41,6 +42,7 @@ class Proposer:
         self._leader = 0
         self._ancestors: tuple[bytes, ...] = ()
         self._pending = False
+        self._hand_over_ms = 0
 
     def build(self, order: out.BuildBlock) -> None:
         """Take the core's order for a block; it replaces an older one."""
@@ -53,6 +55,7 @@ class Proposer:
         self._ancestors = ancestors
         self._order = None
         self._pending = False
+        self._hand_over_ms = 0
         self._view_changed.set()
 
     def executed(self) -> None:
@@ -105,29 +108,29 @@ class Proposer:
     async def _watch_pending(self) -> NoReturn:
         while True:
             self._view_changed = trio.Event()
-            if self._pending:
-                await self._view_changed.wait()
-                continue
             excluded = self._service.bodies.ids_of(self._ancestors)
             oldest_ms = self._pool.oldest_ms(excluded)
             if oldest_ms is None:
                 await self._arrival_or(self._view_changed)
                 continue
-            wait_ms = oldest_ms + self._delta_ms - self._clock()
+            now_ms = self._clock()
+            wait_ms = max(oldest_ms + self._delta_ms, self._hand_over_ms) - now_ms
             if wait_ms > 0:
                 with trio.move_on_after(wait_ms / 1000):
                     await self._view_changed.wait()
                 continue
-            self._pending = True
+            self._hand_over_ms = now_ms + 4 * self._delta_ms
             self._hand_to_leader(excluded)
-            self._service.feed(into.PendingChanged(pending=True))
+            if not self._pending:
+                self._pending = True
+                self._service.feed(into.PendingChanged(pending=True))
 
     def _hand_to_leader(self, excluded: set[bytes]) -> None:
         if self._leader == self._service.core.me or self._service.halted:
             return
         raws = self._pool.stale(
             excluded,
-            before_ms=self._clock() - self._delta_ms,
+            before_ms=self._clock() - self._delta_ms + 1,
             bytes_max=PENDING_MESSAGE_BYTES_MAX,
         )
         if raws:

@@ -124,6 +124,9 @@ class ChainStore:
             BrokenInvariant: It is not the child of the block committed before.
             StorageFault: The disk failed or is full.
         """
+        if self._database.fault is not None:
+            # The block before may be the one that was not written: say that, not what follows.
+            raise self._database.fault
         before = self._next
         header = committed.block.header
         if before is None or (header.height, header.parent_hash) != (

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import plyvel
 import pytest
 
 from omninode.dex.outcomes import IGNORED
@@ -170,6 +171,23 @@ async def test_a_damaged_record_is_a_fault(store: SimpleNamespace, maker: Simple
     await store.database.write([(keys.BLOCK + keys.height_bytes(1), b"rubbish")], sync=True)
     with pytest.raises(StorageFault, match="damaged"):
         store.chain.block(1)
+
+
+async def test_after_a_failed_write_every_commit_says_why(
+    store: SimpleNamespace, maker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __getattr__(self, name: str) -> object:
+            raise plyvel.IOError(b"No space left on device")
+
+    level = store.database._level
+    monkeypatch.setattr(store.database, "_level", Full())
+    committed = maker.block()
+    for block in (committed, committed, maker.block()):
+        with pytest.raises(StorageFault, match="No space left on device"):
+            await store.chain.commit(block)
+    monkeypatch.setattr(store.database, "_level", level)
+    assert store.chain.head().height == 0
 
 
 async def test_a_commit_takes_its_transactions_from_the_journal(

@@ -13,7 +13,7 @@ from omninode.consensus.chain import FinalizedTip
 from omninode.consensus.types import Header, genesis_header
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import Genesis
-from omninode.errors import BrokenInvariant
+from omninode.errors import BrokenInvariant, StorageFault
 from omninode.node.home import Home
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
@@ -36,8 +36,7 @@ class ChainState:
 
         Raises:
             ConfigError: The database belongs to another network or version.
-            StorageFault: The disk fails or a record is damaged.
-            BrokenInvariant: The stored state does not have the stored app hash.
+            StorageFault: The disk fails, a record is damaged, or the state contradicts itself.
         """
         home.data.mkdir(parents=True, exist_ok=True)
         database = Database.open(home.database)
@@ -78,9 +77,17 @@ async def _exchange(
         return first
     if head.height == 0:
         return first
-    exchange = Exchange.load(genesis, chain.state_records())
+    try:
+        exchange = Exchange.load(genesis, chain.state_records())
+    except BrokenInvariant as error:
+        raise _damaged(str(error)) from error
     if (exchange.height, exchange.app_hash) != (head.height, head.app_hash):
-        raise BrokenInvariant(
-            f"the stored state is of height {exchange.height}, the chain of height {head.height}"
-        )
+        raise _damaged(f"it is of height {exchange.height}, the chain of height {head.height}")
     return exchange
+
+
+def _damaged(what: str) -> StorageFault:
+    return StorageFault(
+        f"the stored state is damaged: {what}. Check the disk, then `omninode reset` and let the "
+        "node sync again"
+    )

@@ -8,12 +8,12 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import structlog
+import trio
 
 from omninode.consensus.driver.service import Halted
 from omninode.consensus.types import Count
@@ -33,6 +33,8 @@ PARTS_MAX: Final = 64
 
 PARTS_REPLY_BYTES_MAX: Final = 256 << 10
 REQUEST_TIMEOUT_MS: Final = 5_000
+ATTEMPTS_MAX: Final = 20
+RETRY_PAUSE_MS: Final = 500
 
 
 class PartsRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -72,23 +74,34 @@ class DivergenceFinder:
             return encode(PartsReply(()))
         return encode(PartsReply(tuple(parts for parts in found if parts is not None)))
 
-    async def find(self, halted: Halted, peers: Iterable[str]) -> Divergence | None:
-        """Ask one peer after the other until one can prove where we differ; `None` if none can."""
+    async def find(self, halted: Halted) -> Divergence | None:
+        """Ask one peer after the other until one can prove where we differ; `None` if none can.
+
+        Whoever halts has executed the height, but storing it, here and there, may take a moment.
+        """
         first = max(1, halted.height - PARTS_MAX + 1)
-        request = encode(PartsRequest(first, halted.height))
-        for peer in peers:
-            try:
-                answer = await self._network.request(
-                    peer, PARTS_PROTOCOL, request, timeout_ms=REQUEST_TIMEOUT_MS
-                )
-                reply = decode(answer, PartsReply, size_max=PARTS_REPLY_BYTES_MAX)
-            except (RequestFailed, PeerFault, Malformed) as error:
-                log.debug("parts_not_served", peer=peer, error=str(error))
-                continue
-            found = self._compare(first, reply.parts, halted.expected)
-            if found is not None:
-                return found
+        for _ in range(ATTEMPTS_MAX):
+            if self._chain.parts(halted.height) is not None:
+                for peer in self._network.connected_peers():
+                    found = self._compare(
+                        first, await self._parts_of(peer, first, halted.height), halted.expected
+                    )
+                    if found is not None:
+                        return found
+            await trio.sleep(RETRY_PAUSE_MS / 1000)
         return None
+
+    async def _parts_of(self, peer: str, first: int, last: int) -> tuple[StoredParts, ...]:
+        """Ask one peer; nothing if it does not answer, or does not have all of them."""
+        request = encode(PartsRequest(first, last))
+        try:
+            answer = await self._network.request(
+                peer, PARTS_PROTOCOL, request, timeout_ms=REQUEST_TIMEOUT_MS
+            )
+            return decode(answer, PartsReply, size_max=PARTS_REPLY_BYTES_MAX).parts
+        except (RequestFailed, PeerFault, Malformed) as error:
+            log.debug("parts_not_served", peer=peer, error=str(error))
+            return ()
 
     def _compare(
         self, first: int, theirs: tuple[StoredParts, ...], expected: bytes

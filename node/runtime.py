@@ -255,8 +255,7 @@ class Node:
         halted = self.consensus.halted
         if halted is None:
             raise BrokenInvariant("halted without a reason")
-        peers = self.network.connected_peers()
-        found = await self.divergence.find(halted, peers)
+        found = await self.divergence.find(halted)
         if found is not None:
             self.condition.diverged(found)
         log.error(

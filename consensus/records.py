@@ -16,7 +16,7 @@ class WalVote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WalBlock(msgspec.Struct, frozen=True, array_like=True):
-    """A block with its full bodies, in the order of its ids; durable before our vote for it (P2)."""
+    """A block with its full bodies, in the order of its ids; durable before our vote for it."""
 
     block: Block
     transactions: tuple[bytes, ...]

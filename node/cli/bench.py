@@ -93,10 +93,9 @@ def devnet(
     ] = 0,
 ) -> None:
     """Measure order to final on a network of 4 validators on this machine."""
-    from omninode.node.bench.network import Trial, run_trial
-    from omninode.node.devnet.service import Pace
+    from omninode.node.bench.network import Trial, make_pace, run_trial
 
-    pace = Pace(speed=speed, for_s=seconds, pack_s=batch_ms / 1_000)
+    pace = make_pace(speed, seconds, batch_ms / 1_000)
     document = run_trial(Trial(pace, silent), _shipped(), tell=note)
     if not document["ok"]:
         raise CommandFailed("not_ok", "orders were lost or validators differ", document=document)

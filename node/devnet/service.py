@@ -7,8 +7,8 @@ world ─ lock on its folder
             └─ sender, house, load, view
 ```
 
-A first SIGINT or SIGTERM ends the load (or the start), then comes a short last look, then the
-validators stop. A second one leaves out the look.
+A SIGINT or SIGTERM ends the start, or the load; after the load comes a last look, a short one if
+somebody waits. Another signal ends that, too. Then the validators stop.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Devnet:
             await self._wait()
             load.cancel_scope.cancel()
         seconds = trio.current_time() - began_s
-        async with self._stop.phase(1) as last_look:
+        async with self._stop.phase(self._stop.requests) as last_look:
             document = await self._finish(seconds, trades_before)
         return None if last_look.cancelled_caught else document
 

@@ -100,12 +100,18 @@ def make_genesis(validators: int = 4, **changes: Any) -> Genesis:
 
 
 class Clock:
-    """Virtual time that waits for threads."""
+    """Virtual time that waits for threads.
+
+    Attributes:
+        busy: Pieces of work under way.
+        stuck: How many of them a test holds back: they do not keep time from passing.
+    """
 
     def __init__(self, clock: trio.testing.MockClock) -> None:
         self._clock = clock
         self._start_s = clock.current_time()
         self.busy = 0
+        self.stuck = 0
 
     def now_ms(self) -> int:
         return START_MS + round((self._clock.current_time() - self._start_s) * 1_000)
@@ -135,7 +141,7 @@ class Clock:
         while True:
             await trio.testing.wait_all_tasks_blocked()
             ahead_s = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            if self.busy or not 0 < ahead_s < float("inf"):
+            if self.busy > self.stuck or not 0 < ahead_s < float("inf"):
                 await _to_thread(time.sleep, 0.0003)
             else:
                 self._clock.jump(ahead_s)
@@ -321,7 +327,7 @@ class Node:
                 pool=self.admission,
                 ledger=self.execution,
                 peers=self.peers,
-                vote_log=self.world.wrap_log(self.vote_log),
+                vote_log=self.world.wrap_log(self.name, self.vote_log),
                 clock=clock.now_ms,
             ),
             limits=BodyLimits(
@@ -416,7 +422,7 @@ class World:
     Attributes:
         interval_ms: The shortest block interval.
         gossip: Whether transactions reach another node by themselves.
-        wrap_log: Given each node's vote log, returns what consensus gets.
+        wrap_log: Given a node's name and vote log, returns what consensus gets.
     """
 
     def __init__(
@@ -429,7 +435,7 @@ class World:
         self.hub = Hub(nursery)
         self.interval_ms = 20
         self.gossip: Callable[[Node, Node], bool] = lambda _from, _to: True
-        self.wrap_log: Callable[[VoteLog], Any] = lambda log: log
+        self.wrap_log: Callable[[str, VoteLog], Any] = lambda _name, log: log
         self._nonces: dict[bytes, int] = defaultdict(int)
 
     def use_genesis(self, genesis: Genesis) -> None:

@@ -39,7 +39,7 @@ class PeerCertificate:
 
 @dataclass(frozen=True, slots=True)
 class PeerProposal:
-    """A leader's proposal arrived (vote and parent certificate verified)."""
+    """A leader's proposal arrived; its shape, vote and parent certificate are verified."""
 
     sender: int | None
     proposal: Proposal

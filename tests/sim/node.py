@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.sim.disk import Committed, Crash, Disk
+from tests.sim.oracles import Violation
 from tests.sim.schedule import DELTA_MS
 
 from omninode.consensus import effects as out
@@ -19,7 +20,9 @@ from omninode.consensus import messages as msg
 from omninode.consensus.core import Core
 from omninode.consensus.messages import TimerId
 from omninode.consensus.records import WalBlock, WalCertificate, WalVote
-from omninode.consensus.types import Block, Certificate, Vote
+from omninode.consensus.types import Block, Certificate, Proposal, Vote
+from omninode.consensus.verification import check_proposal_shape
+from omninode.errors import PeerFault
 
 if TYPE_CHECKING:
     from tests.sim.machines import StateMachine
@@ -208,7 +211,7 @@ class Node:
                     self.saw_certificate(certificate)
                     self.feed(into.PeerCertificate(sender, certificate))
             case msg.ProposalMessage(proposal):
-                if core.wants_proposal(proposal):
+                if core.wants_proposal(proposal) and self._is_in_shape(sender, proposal):
                     self.saw(proposal.vote)
                     parent = proposal.parent_certificate
                     if parent is not None:
@@ -223,6 +226,15 @@ class Node:
             case PendingTransactions(ids):
                 for transaction_id in ids:
                     self.take_transaction(transaction_id)
+
+    def _is_in_shape(self, sender: int, proposal: Proposal) -> bool:
+        try:
+            check_proposal_shape(proposal)
+        except PeerFault as fault:
+            if sender in self.simulator.guards:
+                raise Violation(f"honest {sender} sent an ill-formed proposal: {fault}") from None
+            return False
+        return True
 
     def saw(self, vote: Vote) -> None:
         if self.is_honest and self.simulator.book is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.sim.disk import Crash
 from tests.sim.exchange_machine import ExchangeWorkload
+from tests.sim.liar import Liars
 from tests.sim.machines import Workload
 from tests.sim.node import Instance, Node
 from tests.sim.oracles import (
@@ -30,6 +31,7 @@ from tests.sim.schedule import (
     Schedule,
     draw,
 )
+from tests.sim.signing import GENESIS_HASH, sim_signer
 
 from omninode.consensus import effects as out
 from omninode.consensus import messages as msg
@@ -39,19 +41,13 @@ from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.timing import Timing
 from omninode.consensus.types import (
     Block,
-    Proposal,
     Validator,
     ValidatorSet,
     Vote,
-    VoteKind,
-    body_root,
     genesis_header,
-    vote_digest,
 )
-from omninode.crypto import ZERO_HASH
 
 GENESIS_MS = 1_700_000_000_000
-GENESIS_HASH = b"simulated network".ljust(32, b".")
 GOAL_BLOCKS = 3
 RECOVERY_MS_MAX = 240_000
 """Virtual time after stabilisation in which everybody must finalize `GOAL_BLOCKS` more blocks."""
@@ -60,12 +56,6 @@ CRASH_DOWN_MS_MAX = 6_000
 STEPS_MAX = 100_000
 
 CoreFactory = Callable[..., Core]
-
-
-def sim_signer(index: int) -> Callable[[bytes], bytes]:
-    """Return a signer whose signatures nobody has to check: the simulator forges none."""
-    prefix = bytes((index,))
-    return lambda digest: prefix + digest + digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +123,8 @@ class Simulator:
             for instance in schedule.instances
         ]
         self.honest = [node for node in self.nodes if node.is_honest]
-        self._liars = {i for i, fault in schedule.faults.items() if fault is Fault.LIAR}
+        self._lying = {i for i, fault in schedule.faults.items() if fault is Fault.LIAR}
+        self._liars = Liars(self)
         self._goal: int | None = None
         self._views_at_goal = 0
 
@@ -202,7 +193,7 @@ class Simulator:
                 check_quorum(message.certificate, self.schedule.powers)
         for peer in self.nodes:
             if peer.index != node.index and (to is None or peer.index == to):
-                self._deliver(node.instance, node.index, peer, message)
+                self.deliver(node.instance, node.index, peer, message)
 
     def _check_sent(self, node: Node, vote: Vote) -> None:
         if vote.validator != node.index:
@@ -214,7 +205,7 @@ class Simulator:
     def _is_durable(self, node: Node, vote: Vote) -> bool:
         return vote in node.disk.guard.get(vote.view, ())
 
-    def _deliver(self, source: Instance, sender: int, peer: Node, message: object) -> None:
+    def deliver(self, source: Instance, sender: int, peer: Node, message: object) -> None:
         rng, schedule = self.rng, self.schedule
         delay_ms = rng.randrange(5, 400)
         if self.now_ms < self.gst_ms:
@@ -303,85 +294,6 @@ class Simulator:
             if newer != replayed:
                 raise Violation(f"{node.instance}: {name} after replay {replayed} not {newer}")
 
-    # Byzantine validators.
-
-    def _lie(self, node: Node, message: object) -> None:
-        """Sign everything for the block at hand, and propose twice."""
-        rng = self.rng
-        if isinstance(message, msg.VoteMessage):
-            view, block_hash = message.vote.view, message.vote.block_hash
-        elif isinstance(message, msg.ProposalMessage):
-            header = message.proposal.block.header
-            view, block_hash = header.view, header.hash
-        else:
-            return
-        for kind in VoteKind:
-            if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
-                target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
-                self._deliver_some(node, msg.VoteMessage(self._forge(node, kind, view, target)))
-        if rng.random() < 0.3:
-            self._deliver_some(node, self._nonsense(node, view))
-        for led in (view, view + 1):
-            if node.core.leader_of(led) == node.index and rng.random() < 0.5:
-                self._propose_twice(node, led)
-
-    def _nonsense(self, node: Node, view: int) -> object:
-        """Well-formed messages that nobody honest would send now."""
-        rng = self.rng
-        near = max(view + rng.randrange(-3, 4), 0)
-        far = rng.randrange(2**62)
-        return rng.choice(
-            [
-                msg.NeedMessage(near, far),
-                msg.NeedMessage(far, near),
-                msg.MemoryRequest(),
-                msg.MemoryAnswer(far, ()),
-                msg.VoteMessage(self._forge(node, VoteKind.NULLIFY, far, ZERO_HASH)),
-                msg.VoteMessage(self._forge(node, VoteKind.NULLIFY, near, ZERO_HASH)),
-                msg.VoteMessage(self._forge(node, VoteKind.FINALIZE, near, rng.randbytes(32))),
-            ]
-        )
-
-    def _forge(self, node: Node, kind: VoteKind, view: int, block_hash: bytes) -> Vote:
-        digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
-        return Vote(kind, 0, view, block_hash, node.index, sim_signer(node.index)(digest))
-
-    def _deliver_some(self, node: Node, message: object) -> None:
-        for peer in self.nodes:
-            if peer.index != node.index and self.rng.random() < 0.6:
-                self._deliver(node.instance, node.index, peer, message)
-
-    def _propose_twice(self, node: Node, view: int) -> None:
-        core = node.core
-        state = core._state
-        parent = state.parent()
-        if parent is None or view <= parent.view:
-            return
-        certificate = None
-        record = state.views.find(parent.view)
-        if record is not None:
-            certificate = record.notarizations.get(parent.hash)
-        for offset_ms in range(2):
-            if self.rng.random() < 0.5:
-                parent, certificate = state.chain.final, state.final_certificate
-            unknown = (bytes((offset_ms,)) * 32,) if self.rng.random() < 0.2 else ()
-            header = type(parent)(
-                **{
-                    **{name: getattr(parent, name) for name in parent.__struct_fields__},
-                    "view": view,
-                    "height": parent.height + 1,
-                    "parent_hash": parent.hash,
-                    "parent_view": parent.view,
-                    "time_ms": max(self.now_ms, parent.time_ms + 1) + offset_ms,
-                    "proposer": node.index,
-                    "body_root": body_root(unknown),
-                }
-            )
-            block = Block(header, unknown)
-            node.bodies[block.hash] = block
-            vote = self._forge(node, VoteKind.NOTARIZE, view, block.hash)
-            self._deliver_some(node, msg.ProposalMessage(Proposal(block, vote, certificate)))
-
     # Running.
 
     def run(self) -> Report:
@@ -424,8 +336,8 @@ class Simulator:
                     return
                 self._log(peer, type(message).__name__)
                 peer.receive(sender, message)
-                if peer.index in self._liars and self.rng.random() < 0.3:
-                    self._lie(peer, message)
+                if peer.index in self._lying and self.rng.random() < 0.3:
+                    self._liars.lie(peer, message)
                 return
             case "restart":
                 payload.start()

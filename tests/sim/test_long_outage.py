@@ -35,7 +35,7 @@ class Outage(Simulator):
         self.pages = 0
         self.certificates = 0
 
-    def _deliver(self, source: Any, sender: int, peer: Node, message: object) -> None:
+    def deliver(self, source: Any, sender: int, peer: Node, message: object) -> None:
         if not self.is_healed:
             if isinstance(message, msg.ProposalMessage) or STRAGGLER in (sender, peer.index):
                 return

@@ -1,0 +1,96 @@
+"""A Byzantine validator that signs whatever it sees, proposes twice and sends nonsense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from tests.sim.node import Node
+from tests.sim.signing import signed_vote
+
+from omninode.consensus import messages as msg
+from omninode.consensus.types import Block, Proposal, VoteKind, body_root
+from omninode.crypto import ZERO_HASH
+
+if TYPE_CHECKING:
+    from tests.sim.simulator import Simulator
+
+
+class Liars:
+    """What liars do besides running a core; they forge nobody else's signature."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._rng = simulator.rng
+
+    def lie(self, node: Node, message: object) -> None:
+        """Sign everything for the block at hand, and propose twice."""
+        rng = self._rng
+        if isinstance(message, msg.VoteMessage):
+            view, block_hash = message.vote.view, message.vote.block_hash
+        elif isinstance(message, msg.ProposalMessage):
+            header = message.proposal.block.header
+            view, block_hash = header.view, header.hash
+        else:
+            return
+        for kind in VoteKind:
+            if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
+                target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
+                self._deliver_some(
+                    node, msg.VoteMessage(signed_vote(kind, view, target, by=node.index))
+                )
+        if rng.random() < 0.3:
+            self._deliver_some(node, self._nonsense(node, view))
+        for led in (view, view + 1):
+            if node.core.leader_of(led) == node.index and rng.random() < 0.5:
+                self._propose_twice(node, led)
+
+    def _nonsense(self, node: Node, view: int) -> object:
+        """Well-formed messages that nobody honest would send now."""
+        rng = self._rng
+        near = max(view + rng.randrange(-3, 4), 0)
+        far = rng.randrange(2**62)
+        return rng.choice(
+            [
+                msg.NeedMessage(near, far),
+                msg.NeedMessage(far, near),
+                msg.MemoryRequest(),
+                msg.MemoryAnswer(far, ()),
+                msg.VoteMessage(signed_vote(VoteKind.NULLIFY, far, ZERO_HASH, by=node.index)),
+                msg.VoteMessage(signed_vote(VoteKind.NULLIFY, near, ZERO_HASH, by=node.index)),
+                msg.VoteMessage(
+                    signed_vote(VoteKind.FINALIZE, near, rng.randbytes(32), by=node.index)
+                ),
+            ]
+        )
+
+    def _deliver_some(self, node: Node, message: object) -> None:
+        for peer in self._simulator.nodes:
+            if peer.index != node.index and self._rng.random() < 0.6:
+                self._simulator.deliver(node.instance, node.index, peer, message)
+
+    def _propose_twice(self, node: Node, view: int) -> None:
+        state = node.core._state
+        parent = state.parent()
+        if parent is None or view <= parent.view:
+            return
+        for offset_ms in range(2):
+            if self._rng.random() < 0.5:
+                parent = state.chain.final
+            record = state.views.find(parent.view)
+            certificate = None if record is None else record.notarizations.get(parent.hash)
+            unknown = (bytes((offset_ms,)) * 32,) if self._rng.random() < 0.2 else ()
+            header = msgspec.structs.replace(
+                parent,
+                view=view,
+                height=parent.height + 1,
+                parent_hash=parent.hash,
+                parent_view=parent.view,
+                time_ms=max(self._simulator.now_ms, parent.time_ms + 1) + offset_ms,
+                proposer=node.index,
+                body_root=body_root(unknown),
+            )
+            block = Block(header, unknown)
+            node.bodies[block.hash] = block
+            vote = signed_vote(VoteKind.NOTARIZE, view, block.hash, by=node.index)
+            self._deliver_some(node, msg.ProposalMessage(Proposal(block, vote, certificate)))

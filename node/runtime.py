@@ -107,7 +107,9 @@ class Node:
             self.consensus,
             moniker=config.node.moniker,
         )
-        self.divergence = DivergenceFinder(self.network, state.chain)
+        self.divergence = DivergenceFinder(
+            self.network, state.chain, genesis_app_hash=state.genesis.app_hash
+        )
         self._halt_seen = trio.Event()
         self.metrics = Metrics()
         self.rpc = self._build_rpc()

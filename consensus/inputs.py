@@ -113,7 +113,10 @@ class BlockBuilt:
 
 @dataclass(frozen=True, slots=True)
 class PendingChanged:
-    """Whether a transaction outside the parent's ancestry has been held for at least Δ (P3)."""
+    """Whether a transaction outside the parent's ancestry has been held for at least Δ (P3).
+
+    Holds for the current view: after `ViewEntered` the shell says it anew.
+    """
 
     pending: bool
 

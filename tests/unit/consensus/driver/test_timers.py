@@ -69,3 +69,32 @@ async def test_timers_of_past_views_are_forgotten(
     timers.forget_before(2)
     await trio.sleep(1)
     assert fired == [2]
+
+
+async def test_deadlines_centuries_ahead_do_not_pile_up(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A leader chooses its block's time, and with it when we look at the block again."""
+    timers = Timers(lambda _: None)
+    nursery.start_soon(timers.run)
+    for view in range(5_000):
+        timers.set(TimerId(TimerKind.CLOCK, view), 2**63)
+        timers.set(leader(view), 100)
+        timers.forget_before(view)
+        await trio.sleep(0.001)
+    assert len(timers) < 600
+
+
+async def test_a_sweep_keeps_what_is_set(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    fired: list[int] = []
+    timers = Timers(lambda timer: fired.append(timer.view))
+    for delay_ms in range(1_000, 2_000):
+        timers.set(leader(7), delay_ms)
+    timers.set(leader(8), 500)
+    timers.forget_before(7)
+    assert len(timers) == 2
+    nursery.start_soon(timers.run)
+    await trio.sleep(3)
+    assert fired == [8, 7]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from omninode.errors import BrokenInvariant
-from omninode.node.bench.flows import SHAPES
+from omninode.node.bench.flows import SHAPES, draw_flow, save_flow
 from omninode.node.bench.rounds import (
     Document,
     Variant,
@@ -19,7 +20,7 @@ from omninode.node.bench.rounds import (
 
 SEED: Final = 1
 MATCHING_OPERATIONS: Final = 1_000_000
-PATH_OPERATIONS: Final = 200_000
+PATH_OPERATIONS: Final = 100_000
 ADMISSION_ORDERS: Final = 50_000
 BATCH: Final = 10
 RATE: Final = "operations_per_second"
@@ -38,11 +39,18 @@ def bench_matching(compiled: Path | None, *, tell: Tell) -> list[Row]:
     Raises:
         BrokenInvariant: liquibook found another number of fills than we did.
     """
-    return [row for flow in SHAPES for row in _matching_rows(flow, compiled, tell)]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="omninode-flows-") as folder:
+        for name in SHAPES:
+            tell(f"flow {name}: drawing {MATCHING_OPERATIONS} operations")
+            file = Path(folder) / name
+            save_flow(draw_flow(name, MATCHING_OPERATIONS, SEED), file)
+            rows += _matching_rows(file, compiled, tell)
+    return rows
 
 
-def _matching_rows(flow: str, compiled: Path | None, tell: Tell) -> list[Row]:
-    arguments = {"flow": flow, "count": MATCHING_OPERATIONS, "seed": SEED}
+def _matching_rows(file: Path, compiled: Path | None, tell: Tell) -> list[Row]:
+    flow, arguments = file.name, {"flow": str(file)}
     variants = _both("matching", "matching", arguments, compiled)
     peers = []
     if find_spec("liquibook") is not None:

@@ -17,7 +17,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from omninode.dex.accounts import Account, Owner
 from omninode.dex.actions import ORDER_ID_BYTES
@@ -59,10 +62,10 @@ SHAPES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnFlow:
+class DrawnFlow(msgspec.Struct, frozen=True, array_like=True):
     """A flow, and how many fills a price-time engine finds in it."""
 
+    name: str
     steps: tuple[Step, ...]
     fills: int
     resting: int
@@ -79,7 +82,7 @@ class Matcher:
         self._seller = Account(Owner(b"s" * 20), 0)
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Carry out operations, then forget which levels changed, as after a block."""
+        """Carry out operations."""
         books, orders, buyer, seller = self.books, self.orders, self._buyer, self._seller
         fills = 0
         for kind, market, identifier, is_buy, price, size in steps:
@@ -111,7 +114,10 @@ class Matcher:
                 book.add(order)
                 orders[identifier] = order
         self.fills += fills
-        for book in books:
+
+    def end_block(self) -> None:
+        """Forget which levels changed, as the exchange does after each block."""
+        for book in self.books:
             book.touched = {}
 
 
@@ -142,7 +148,17 @@ def draw_flow(name: str, count: int, seed: int) -> DrawnFlow:
             live.append((step[2], market))
         reference.run((step,))
         steps.append(step)
-    return DrawnFlow(tuple(steps), reference.fills, len(reference.orders))
+    return DrawnFlow(name, tuple(steps), reference.fills, len(reference.orders))
+
+
+def save_flow(flow: DrawnFlow, path: Path) -> None:
+    """Write a flow to a file: drawing a long one takes longer than running it."""
+    path.write_bytes(msgspec.msgpack.encode(flow))
+
+
+def load_flow(path: Path) -> DrawnFlow:
+    """Read a flow that `save_flow` wrote."""
+    return msgspec.msgpack.decode(path.read_bytes(), type=DrawnFlow)
 
 
 def order_id(number: int) -> bytes:

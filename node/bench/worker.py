@@ -11,12 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from omninode.dex import book
 from omninode.node.bench.admission import admission
 from omninode.node.bench.collector import collector_off
-from omninode.node.bench.flows import ADD, CANCEL, SHAPES, Matcher, Step, draw_flow
+from omninode.node.bench.flows import ADD, CANCEL, SHAPES, Matcher, Step, load_flow
 from omninode.node.bench.path import path
 
 Document = dict[str, Any]
@@ -24,16 +25,17 @@ BLOCK: Final = 1_000
 """Operations of a block."""
 
 
-def matching(flow: str, count: int, seed: int) -> Document:
-    """Time our books and matching on a flow."""
-    drawn = draw_flow(flow, count, seed)
-    steps = drawn.steps
+def matching(flow: str) -> Document:
+    """Time our books and matching on the flow in a file."""
+    drawn = load_flow(Path(flow))
+    steps, count = drawn.steps, len(drawn.steps)
     blocks = [steps[start : start + BLOCK] for start in range(0, count, BLOCK)]
-    engine = Matcher(SHAPES[flow].markets)
+    engine = Matcher(SHAPES[drawn.name].markets)
     with collector_off():
         began = time.process_time()
         for block in blocks:
             engine.run(block)
+            engine.end_block()
         seconds = time.process_time() - began
     assert engine.fills == drawn.fills
     return {
@@ -43,20 +45,18 @@ def matching(flow: str, count: int, seed: int) -> Document:
     }
 
 
-def liquibook(flow: str, count: int, seed: int, *, tells_fills: bool) -> Document:
+def liquibook(flow: str, *, tells_fills: bool) -> Document:
     """Time liquibook on the same flow.
 
     Args:
-        flow: Which of `SHAPES`.
-        count: Operations.
-        seed: Of the flow.
+        flow: A file.
         tells_fills: Whether it reports fills to Python, as ours does. Without a listener it is at
             its fastest and nobody learns who traded.
     """
     import liquibook as peer  # noqa: PLC0415 - installed for benchmarks only
 
-    drawn = draw_flow(flow, count, seed)
-    names = [str(number) for number in range(SHAPES[flow].markets)]
+    drawn = load_flow(Path(flow))
+    names = [str(number) for number in range(SHAPES[drawn.name].markets)]
     books = [peer.liquibook_book_OrderBook(name) for name in names]
     listener = _fill_counter(peer) if tells_fills else None
     for book_of_peer in books if listener is not None else ():
@@ -64,7 +64,7 @@ def liquibook(flow: str, count: int, seed: int, *, tells_fills: bool) -> Documen
     with collector_off():
         seconds = _feed(drawn.steps, books, peer)
     fills = None if listener is None else listener.count
-    return {"operations_per_second": count / seconds, "fills": fills}
+    return {"operations_per_second": len(drawn.steps) / seconds, "fills": fills}
 
 
 def _feed(steps: Sequence[Step], books: Sequence[Any], peer: Any) -> float:  # noqa: ANN401

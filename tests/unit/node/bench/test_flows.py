@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from omninode.dex.book import check_book
-from omninode.node.bench.flows import ADD, CANCEL, SHAPES, TAKE, Matcher, draw_flow
+from omninode.node.bench.flows import (
+    ADD,
+    CANCEL,
+    SHAPES,
+    TAKE,
+    Matcher,
+    draw_flow,
+    load_flow,
+    save_flow,
+)
 from omninode.node.bench.path import path
+from omninode.node.bench.worker import matching
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -49,6 +60,13 @@ def test_replaying_a_flow_in_blocks_finds_the_same_fills_and_sound_books() -> No
                 order.sequence = sequence
                 order = order.next
     assert sum(check_book(book) for book in engine.books) == drawn.resting
+
+
+def test_a_flow_survives_its_file(tmp_path: Path) -> None:
+    drawn = draw_flow("20", 1_000, 1)
+    save_flow(drawn, tmp_path / "flow")
+    assert load_flow(tmp_path / "flow") == drawn
+    assert matching(str(tmp_path / "flow"))["fills"] == drawn.fills
 
 
 @pytest.mark.parametrize("per_transaction", [1, 10])

@@ -23,6 +23,9 @@ RESTART_DELAY_S: Final = 2.0
 START_DEADLINE_S: Final = 60.0
 """All validators answer and make a block within this time, or the start has failed."""
 
+MESH_DEADLINE_S: Final = 5.0
+"""The validators get this long to find each other, all to all, before the load starts anyway."""
+
 STOP_DEADLINE_S: Final = 15.0
 """A validator that has not stopped by itself after this time is killed."""
 

@@ -16,10 +16,12 @@ import trio
 from omninode.errors import UserError
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection, Document
-from omninode.node.devnet.limits import START_DEADLINE_S
+from omninode.node.devnet.limits import MESH_DEADLINE_S, START_DEADLINE_S
 from omninode.node.devnet.processes import NodeProcess
 from omninode.node.devnet.tracker import Tracker
 from omninode.node.devnet.world import DevnetNode
+
+_POLL_S: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -110,15 +112,25 @@ class Observer:
 
         await self._change.until(are_there)
 
-    async def peers(self) -> list[int]:
-        """Return how many peers each validator has; 0 for one that does not answer."""
-        counts = []
-        for connection in self.connections:
-            try:
-                counts.append(int((await connection.call("omni_status"))["peers"]))
-            except UserError:
-                counts.append(0)
+    async def meshed(self) -> list[int]:
+        """Wait a while for all validators to be connected to all others.
+
+        Returns:
+            How many peers each has; 0 for one that does not answer.
+        """
+        counts: list[int] = []
+        with trio.move_on_after(MESH_DEADLINE_S):
+            while not counts or min(counts) < len(self.connections) - 1:
+                counts = [await _peers_of(connection) for connection in self.connections]
+                await trio.sleep(_POLL_S)
         return counts
+
+
+async def _peers_of(connection: Connection) -> int:
+    try:
+        return int((await connection.call("omni_status"))["peers"])
+    except UserError:
+        return 0
 
 
 def _is_connected(connection: Connection) -> bool:

@@ -193,7 +193,7 @@ class Devnet:
         began_s = trio.current_time()
         await self.observer.all_running(self.processes)
         self.started_s = trio.current_time() - began_s
-        peers = await self.observer.peers()
+        peers = await self.observer.meshed()
         others = len(self.world.nodes) - 1
         self._view.tell(f"peers: {', '.join(f'{count}/{others}' for count in peers)}")
         height = max(seen.height for seen in self.observer.seen)

@@ -158,10 +158,10 @@ def opened_world(
         if known is None:
             _remove(home)
             world = _make(home, options)
-            step(f"keys, genesis and accounts of {len(world.nodes)} validators in {home.path}")
+            step(f"made keys, genesis and accounts in {home.path}, validators: {len(world.nodes)}")
         else:
             world = _load(home, options, known)
-            step(f"going on with the {len(world.nodes)} validators in {home.path}")
+            step(f"going on with what is in {home.path}, validators: {len(world.nodes)}")
         _check_ports(world)
         yield world
 
@@ -332,7 +332,7 @@ def _write_keystores(home: Home, keys: dict[str, SigningKey]) -> None:
     folder = home.path / ACCOUNTS_FOLDER
     password = make_password_file(folder / PASSWORD_FILE)
     for name, key in keys.items():
-        write_keystore(folder / f"{name}.json", key, password, light=True)
+        write_keystore(folder / name, key, password, light=True)
 
 
 def _write_configs(nodes: tuple[DevnetNode, ...], peer_ids: list[str]) -> None:

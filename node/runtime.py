@@ -34,13 +34,12 @@ from omninode.consensus.driver.questions import (
     TRANSACTIONS_PROTOCOL,
 )
 from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
-from omninode.consensus.records import WalBlock, WalRecord
 from omninode.consensus.timing import Timing
 from omninode.consensus.vote_log import VoteLog, measure_sync_ms
 from omninode.dex.eip712 import Domain
 from omninode.dex.genesis import Genesis, parse_genesis
 from omninode.dex.transaction import Transaction
-from omninode.errors import BrokenInvariant, Malformed
+from omninode.errors import BrokenInvariant
 from omninode.node.admission import Admission
 from omninode.node.admission_ports import AdmissionPorts
 from omninode.node.admission_state import ExchangeAdmission
@@ -293,22 +292,11 @@ class Node:
                 await self.execution.finish()
 
     async def _replay(self) -> None:
-        """Give the core and the body store back what the write-ahead log holds (P7)."""
+        """Give consensus back what the write-ahead log holds (P7)."""
         if self.vote_log.torn_bytes:
             log.warning("write_ahead_log_tail_torn", bytes=self.vote_log.torn_bytes)
-        records: list[WalRecord] = self._records
-        self._records = []
-        final_height = self.core.final_height
-        for record in records:
-            if isinstance(record, WalBlock):
-                if record.block.header.height <= final_height:
-                    continue
-                try:
-                    bodies = await self.admission.check(record.transactions)
-                except Malformed as error:
-                    raise BrokenInvariant(f"the log holds an invalid block: {error}") from error
-                self.consensus.bodies.hold(record.block, bodies)
-            self.core.replay(record)
+        records, self._records = self._records, []
+        await self.consensus.replay(records)
 
     async def _prune(self) -> NoReturn:
         """Drop old blocks and log segments, a bounded piece at a time."""

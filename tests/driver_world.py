@@ -28,7 +28,6 @@ from omninode.consensus.driver.questions import (
 )
 from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
 from omninode.consensus.guard import SignerGuard
-from omninode.consensus.records import WalBlock
 from omninode.consensus.timing import Timing
 from omninode.consensus.vote_log import VoteLog
 from omninode.crypto import SigningKey, checksum_address, keccak256
@@ -373,19 +372,10 @@ class Node:
             bodies, committed.outcome.results, chain_time_ms=committed.block.header.time_ms
         )
 
-    async def replay(self) -> None:
-        for record in self.records:
-            if isinstance(record, WalBlock):
-                if record.block.header.height <= self.core.final_height:
-                    continue
-                bodies = await self.admission.check(record.transactions)
-                self.consensus.bodies.hold(record.block, bodies)
-            self.core.replay(record)
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled or crashed; the files are closed at the end."""
         await self.open()
-        await self.replay()
+        await self.consensus.replay(self.records)
         self.world.hub.nodes[self.name] = self
         try:
             async with trio.open_nursery() as self.nursery:

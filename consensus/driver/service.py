@@ -12,7 +12,7 @@ connections (the peers).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn, assert_never
 
@@ -36,11 +36,11 @@ from omninode.consensus.driver.proposer import Proposer
 from omninode.consensus.driver.sync import BlockSync
 from omninode.consensus.driver.timers import Timers
 from omninode.consensus.messages import MemoryRequest
-from omninode.consensus.ports import Clock, Ledger, Peers, Pool, VoteLog
-from omninode.consensus.records import WalBlock, WalCertificate, WalVote
+from omninode.consensus.ports import Body, Clock, Ledger, Peers, Pool, VoteLog
+from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
 from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote
 from omninode.encoding import encode
-from omninode.errors import BrokenInvariant
+from omninode.errors import BrokenInvariant, Malformed
 
 log = structlog.get_logger("consensus")
 
@@ -154,6 +154,30 @@ class ConsensusService:
             if not is_whole:
                 self._failed.set()
         self._output.flush()
+
+    async def replay(self, records: Iterable[WalRecord]) -> None:
+        """Give core and bodies back what the log holds (PROTOCOL.md P7); before `run`.
+
+        A transaction that many blocks name is checked and held once.
+
+        Raises:
+            BrokenInvariant: The log holds a block that was never valid.
+        """
+        checked: dict[bytes, Body] = {}
+        for record in records:
+            if isinstance(record, WalBlock):
+                block = record.block
+                if block.header.height <= self.core.final_height:
+                    continue
+                named = zip(block.transaction_ids, record.transactions, strict=True)
+                fresh = [raw for name, raw in named if name not in checked]
+                try:
+                    bodies = await self._ports.pool.check(fresh)
+                except Malformed as error:
+                    raise BrokenInvariant(f"the log holds an invalid block: {error}") from error
+                checked.update((body.hash, body) for body in bodies)
+                self.bodies.hold(block, [checked[name] for name in block.transaction_ids])
+            self.core.replay(record)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from driver_world import Node, World, make_genesis, until
 from omninode.consensus.messages import Message, ProposalMessage, VoteMessage
 from omninode.consensus.records import WalBlock, WalRecord, WalVote
-from omninode.consensus.types import Certificate, Vote, VoteKind
+from omninode.consensus.types import Block, Certificate, Vote, VoteKind, body_root
 from omninode.consensus.vote_log import VoteLog
+from omninode.crypto import keccak256
+from omninode.dex.transaction import Transaction
 from omninode.encoding import decode
-from omninode.errors import StorageFault
+from omninode.errors import BrokenInvariant, StorageFault
 
 
 class GatedLog:
@@ -203,3 +207,51 @@ async def test_a_node_that_follows_without_voting_keeps_a_short_log(
         service._output.flush()
         await trio.sleep(0.001)
     assert 3 <= synced < 20
+
+
+async def test_a_transaction_that_many_logged_blocks_name_is_checked_and_held_once(
+    world: World, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(world, "peer0", 0)
+    await node.open()
+    try:
+        raws = tuple(world.order(n).raw for n in range(8))
+        ids = tuple(keccak256(raw) for raw in raws)
+        genesis = node.state.genesis
+        records: list[WalRecord] = []
+        for view in range(1, 50):
+            header = replace(genesis, height=1, view=view, body_root=body_root(ids))
+            records.append(WalBlock(Block(header, ids), raws))
+        checked: list[bytes] = []
+        check = node.admission.check
+
+        async def counted(some: Sequence[bytes]) -> list[Transaction]:
+            checked.extend(some)
+            return await check(some)
+
+        monkeypatch.setattr(node.admission, "check", counted)
+        await node.consensus.replay(records)
+        assert checked == list(raws)
+        bodies = node.consensus.bodies
+        held = [bodies.of(record.block) for record in records if isinstance(record, WalBlock)]
+        assert len(held) == 49
+        assert {id(body) for row in held for body in row} == {id(body) for body in held[0]}
+    finally:
+        node.vote_log.close()
+        node.state.database.close()
+
+
+async def test_a_logged_block_that_was_never_valid_is_our_defect(
+    world: World, mock_clock: MockClock
+) -> None:
+    node = Node(world, "peer0", 0)
+    await node.open()
+    try:
+        raw = b"no transaction"
+        ids = (keccak256(raw),)
+        header = replace(node.state.genesis, height=1, view=1, body_root=body_root(ids))
+        with pytest.raises(BrokenInvariant, match="invalid block"):
+            await node.consensus.replay([WalBlock(Block(header, ids), (raw,))])
+    finally:
+        node.vote_log.close()
+        node.state.database.close()

@@ -224,3 +224,35 @@ async def test_an_observer_asks_one_peer_a_turn(world: World, mock_clock: MockCl
     world.hub.asked.clear()
     await trio.sleep(10)
     assert 30 <= runs(world, observer) <= 60
+
+
+async def test_executing_a_long_run_leaves_other_tasks_their_turn(
+    world: World, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, late = await left_behind(world, 100)
+    in_a_row = longest = 0
+    execute = late.execution.execute
+
+    def counted(*arguments: Any) -> bytes:
+        nonlocal in_a_row, longest
+        in_a_row += 1
+        longest = max(longest, in_a_row)
+        return execute(*arguments)
+
+    async def other_task() -> None:
+        nonlocal in_a_row
+        while True:
+            await trio.lowlevel.checkpoint()
+            in_a_row = 0
+
+    monkeypatch.setattr(late.execution, "execute", counted)
+    async with trio.open_nursery() as nursery:
+        world.clock.busy += 1  # the other task never blocks, so time is moved by hand
+        nursery.start_soon(other_task)
+        with trio.fail_after(1_000):
+            while late.height < 100:
+                world.clock._clock.jump(0.001)
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    world.clock.busy -= 1
+    assert 1 <= longest <= 2

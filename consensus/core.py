@@ -122,6 +122,7 @@ class Core(Inspection):
         self._proposing = Proposing(self._state, self._asking)
         self._finality = Finality(self._state, self._asking)
         self._started = False
+        self._asked_memory_ms = 0
         self._impatient = False
 
     # Inputs.
@@ -275,6 +276,7 @@ class Core(Inspection):
     def _start(self) -> None:
         state = self._state
         self._started = True
+        self._asked_memory_ms = state.now_ms
         voted_view = 0 if state.own is None else state.own.newest_view
         self._enter(max(state.views.highest_certified + 1, voted_view, state.chain.final.view + 1))
         if state.own is None or self._arming is None:
@@ -307,8 +309,8 @@ class Core(Inspection):
             state.chain.forget(block_hash)
         self._proposing.announce_view()
         self._set_timers()
-        if not state.armed and state.own is not None:
-            state.out += self._pace.again_later(TimerKind.MEMORY)
+        if not state.armed:
+            self._await_memory()
 
     def _set_timers(self) -> None:
         """Start waiting in the current view, as far as we know it."""
@@ -528,9 +530,19 @@ class Core(Inspection):
         state.own.memory_floor_view = floor_view
         state.changed = True
 
+    def _await_memory(self) -> None:
+        """A view began: ask again 2Δ after the last time, also if views, and their timers, end sooner."""
+        delay_ms = self._asked_memory_ms + 2 * self._state.timing.delta_ms - self._state.now_ms
+        if delay_ms <= 0:
+            self._ask_memory()
+        elif self._arming is not None:
+            self._state.out += self._pace.remember(delay_ms)
+
     def _ask_memory(self) -> None:
+        state = self._state
         if self._arming is None or not self._arming.unanswered:
             return
+        self._asked_memory_ms = state.now_ms
         for peer in self._arming.unanswered:
-            self._state.send(peer, msg.MemoryRequest())
-        self._state.out += self._pace.again_later(TimerKind.MEMORY)
+            state.send(peer, msg.MemoryRequest())
+        state.out += self._pace.remember(2 * state.timing.delta_ms)

@@ -65,6 +65,10 @@ class Pacemaker:
         """Repeat something after 2Δ."""
         return [self._timer(kind, 2 * self._timing.delta_ms)]
 
+    def remember(self, delay_ms: int) -> list[SetTimer]:
+        """Ask peers for our memory then."""
+        return [self._timer(TimerKind.MEMORY, delay_ms)]
+
     def clock(self, delay_ms: int) -> list[SetTimer]:
         """Look at a proposal again when our clock has caught up."""
         return [self._timer(TimerKind.CLOCK, delay_ms)]

@@ -47,6 +47,19 @@ def test_nobody_votes_before_two_thirds_have_spoken(world: World) -> None:
     assert script.fire(TimerKind.LEADER).votes() == [world.vote(X, 1, ME)]
 
 
+def test_memory_is_asked_for_also_while_views_are_shorter_than_the_timer(world: World) -> None:
+    script = Script(world.core(ME)) >> into.Start()
+    asked = 0
+    for view in range(1, 21):
+        script.at(script.now_ms + DELTA_MS // 2)
+        script >> into.PeerCertificate(1, world.certificate(X, view, by=(1, 2, 3)))
+        assert script.core.view == view + 1
+        asked += out.Send(2, msg.MemoryRequest()) in script.all(out.Send)
+    assert asked == 5, "every 2Δ"
+    script >> into.PeerMemory(1, 21, ()) >> into.PeerMemory(2, 21, ())
+    assert script.core.is_armed
+
+
 def test_what_peers_remember_of_us_is_taken_over_and_logged(world: World) -> None:
     block = world.block(4)
     mine = world.vote(N, 4, ME, block)

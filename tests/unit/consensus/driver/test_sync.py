@@ -36,6 +36,7 @@ def runs(world: World, asker: Node) -> int:
     return len(asked)
 
 
+@pytest.mark.slow
 async def test_a_node_that_missed_300_blocks_gets_them_by_runs_and_votes_again(
     world: World, mock_clock: MockClock
 ) -> None:
@@ -51,6 +52,7 @@ async def test_a_node_that_missed_300_blocks_gets_them_by_runs_and_votes_again(
     assert not late.consensus.sync.is_behind
 
 
+@pytest.mark.slow
 async def test_sync_goes_on_while_the_others_trade(world: World, mock_clock: MockClock) -> None:
     nodes, late = await left_behind(world, 60)
     world.hub.delay_ms = 15
@@ -169,6 +171,7 @@ async def test_a_peer_pays_for_an_answer_that_is_none(world: World, mock_clock: 
     assert {peer for peer, _, _ in late.peers.penalties} == {"peer1"}
 
 
+@pytest.mark.slow
 async def test_a_peer_that_never_answers_delays_sync_once(
     world: World, mock_clock: MockClock
 ) -> None:
@@ -226,6 +229,7 @@ async def test_an_observer_asks_one_peer_a_turn(world: World, mock_clock: MockCl
     assert 30 <= runs(world, observer) <= 60
 
 
+@pytest.mark.slow
 async def test_executing_a_long_run_leaves_other_tasks_their_turn(
     world: World, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -531,7 +531,7 @@ class Core(Inspection):
         state.changed = True
 
     def _await_memory(self) -> None:
-        """A view began: ask again 2Δ after the last time, also if views, and their timers, end sooner."""
+        """A view began: ask again 2Δ after the last time, also if views and timers are shorter."""
         delay_ms = self._asked_memory_ms + 2 * self._state.timing.delta_ms - self._state.now_ms
         if delay_ms <= 0:
             self._ask_memory()

@@ -182,7 +182,7 @@ class RealNode:
             return file.read().decode(errors="replace")
 
     def log_tail(self) -> str:
-        return "\n".join(self.log().splitlines()[-25:])
+        return "\n".join(line[:300] for line in self.log().splitlines()[-15:])
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log's entries of one name since its last start."""
@@ -230,7 +230,7 @@ class RealNode:
         return block
 
     def call_many(self, method: str, many: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Call a method with each of these parameters, in batches; returns result or error of each."""
+        """Call a method with each of these, in batches; returns the whole answer to each."""
         calls = [
             {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
             for number, params in enumerate(many)
@@ -269,12 +269,19 @@ class RealNode:
 
 
 class RealNetwork:
-    """Validators, and nodes that only follow; made by `real_network`."""
+    """Validators, and nodes that only follow; made by `real_network`.
+
+    Attributes:
+        accounts: All that genesis funds: the `busy_accounts`, with which load trades, and two
+            `quiet_accounts`, whose balances only a test itself changes.
+    """
 
     def __init__(self, root: Path, *, validators: int, accounts: int, ports: Iterator[int]) -> None:
         self._root = root
         self._ports = ports
         self.accounts = [SigningKey(bytes([number + 1]) * 32) for number in range(accounts)]
+        self.busy_accounts = self.accounts[:-2]
+        self.quiet_accounts = self.accounts[-2:]
         self.validators = [self._make_node(f"node{number}") for number in range(validators)]
         self.genesis = _genesis([v.identity for v in self.validators], self.accounts)
         self.nodes = list(self.validators)
@@ -388,16 +395,13 @@ class RealNetwork:
         """Say how all nodes fare, for a failed test."""
         lines = []
         for node in self.nodes:
-            if node not in self.running:
-                lines.append(f"{node.name}: not running")
-                continue
-            try:
-                status, state = node.status(), node.call("omni_getConsensusState")
-            except UserError as error:
-                lines.append(f"{node.name}: {error}")
-                continue
-            told = {k: state[k] for k in ("view", "leader", "armed", "waiting_for", "votes")}
-            lines.append(f"{node.name}: {status} {told}\n{node.log_tail()}")
+            lines.append(f"--- {node.name}")
+            if node in self.running:
+                with suppress(UserError):
+                    status, state = node.status(), node.call("omni_getConsensusState")
+                    shown = ("height", "executed_height", "view", "armed", "waiting_for")
+                    lines.append(f"stored {status['height']}, {[(k, state[k]) for k in shown]}")
+            lines.append(node.log_tail())
         return "\n".join(lines)
 
     # --- Comparing -------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Load:
         self.acknowledged: dict[str, RealNode] = {}
         self.refused: Counter[str] = Counter()
         self._network = network
-        self._traders = [Trader(network, key) for key in network.accounts]
+        self._traders = [Trader(network, key) for key in network.busy_accounts]
         self._pause_s = len(nodes) / rate
         self._ending = threading.Event()
         self._threads = [

@@ -38,7 +38,7 @@ def test_an_order_through_one_validator_fills_against_one_through_another(
     network: RealNetwork,
 ) -> None:
     one, third = network.validators[0], network.validators[2]
-    seller, buyer = (Trader(network, key) for key in network.accounts[:2])
+    seller, buyer = (Trader(network, key) for key in network.quiet_accounts)
     rested = seller.send(one, limit_order("sell", "1.25", "40", market=ETH))
     assert (rested["code"], rested["items"][0]["status"]) == ("ok", "open")
     taken = buyer.send(third, limit_order("buy", "1.3", "100", tif="ioc", market=ETH))
@@ -67,7 +67,7 @@ def test_every_validator_has_the_same_exchange_after_load(network: RealNetwork, 
 
 def test_a_full_node_follows_and_hands_in_transactions(network: RealNetwork) -> None:
     full = network.add_full_node()
-    seller, buyer = (Trader(network, key) for key in network.accounts[2:4])
+    seller, buyer = (Trader(network, key) for key in network.quiet_accounts)
     full.start()
     try:
         network.wait_in_sync([full])
@@ -91,7 +91,7 @@ def test_a_full_node_follows_and_hands_in_transactions(network: RealNetwork) -> 
 
 def test_what_a_full_node_acknowledged_becomes_final_without_it(network: RealNetwork) -> None:
     full = network.add_full_node("leaving")
-    trader = Trader(network, network.accounts[4])
+    trader = Trader(network, network.quiet_accounts[0])
     full.start()
     try:
         network.wait_in_sync([full])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import random
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 IN_CI = os.environ.get("CI") == "true"
 SEED_DEFAULT = 1
 EXIT_GRACE_S = 20
+RECURSION_LIMIT = 1_000
 
 # No deadline: on a shared two-core machine it measures the neighbours. CI draws the same examples
 # each time, so that it is red for a change only; a developer's machine explores.
@@ -34,6 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=SEED_DEFAULT,
         help="what tests with chance start from; a failure prints the one it had",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, None]:
+    """Undo what a test module's imports did to the recursion limit (`node.keys.keystore`)."""
+    del item
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    return (yield)
 
 
 @pytest.hookimpl(trylast=True)

@@ -7,12 +7,15 @@ and folders are readable by their owner only. A password is a text; where it com
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from omninode.crypto import SigningKey, checksum_address, parse_address
@@ -41,6 +44,20 @@ class KeystoreEntry:
 def new_key() -> SigningKey:
     """Return a new random key."""
     return SigningKey(secrets.token_bytes(SECRET_BYTES))
+
+
+def _keyfile_library() -> ModuleType:
+    """Import the keystore library when it is needed: it takes half a second.
+
+    A package below it raises the interpreter's recursion limit a hundredfold for its own
+    arithmetic. In a node that would turn deeply nested input from an error into a crash of the
+    process, so the limit is put back.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        return importlib.import_module("eth_keyfile.keyfile")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def check_name(name: str) -> str:
@@ -75,9 +92,9 @@ def write_keystore(path: Path, key: SigningKey, password: str, *, light: bool = 
 
 def keystore_text(key: SigningKey, password: str, *, light: bool = False) -> str:
     """Return the JSON of a keystore v3 (scrypt, AES-128-CTR)."""
-    from eth_keyfile.keyfile import create_keyfile_json  # noqa: PLC0415 - half a second
+    keyfile = _keyfile_library()
 
-    document: dict[str, Any] = create_keyfile_json(
+    document: dict[str, Any] = keyfile.create_keyfile_json(
         key.secret,
         password.encode(),
         kdf="scrypt",
@@ -121,11 +138,11 @@ def read_keystore(path: Path, password: str) -> SigningKey:
         UserError: `wrong_password`.
         ConfigError: The file is missing, unreadable or not a keystore v3.
     """
-    from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415 - half a second
+    keyfile = _keyfile_library()
 
     document = _read_document(path)
     try:
-        secret = decode_keyfile_json(document, password.encode())
+        secret = keyfile.decode_keyfile_json(document, password.encode())
     except ValueError as error:
         if "MAC" in str(error):
             raise UserError(

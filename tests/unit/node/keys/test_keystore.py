@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,17 @@ def test_names_that_are_none(name: str) -> None:
 
 def test_a_key_never_shows_its_secret() -> None:
     assert KEY.secret.hex() not in repr(KEY)
+
+
+def test_reading_a_keystore_leaves_the_recursion_limit_alone() -> None:
+    """A hundredfold limit makes deeply nested input crash the process instead of being refused."""
+    code = (
+        "import sys; from pathlib import Path; from omninode.node.keys import keystore\n"
+        "before = sys.getrecursionlimit(); path = Path(sys.argv[1])\n"
+        "keystore.write_keystore(path, keystore.new_key(), 'secret', light=True)\n"
+        "keystore.read_keystore(path, 'secret')\n"
+        "assert 'py_ecc' in sys.modules\n"
+        "assert sys.getrecursionlimit() == before == 1_000\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", code, f"{folder}/key.json"], check=True)

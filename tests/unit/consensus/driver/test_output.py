@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 
+import pytest
 import trio
 import trio.testing
 
-from omninode.consensus.driver.output import Output, OutputQueue
+from omninode.consensus.driver.output import (
+    QUICK_SYNC_S,
+    SLOW_SYNCS_MAX,
+    THREAD_SYNCS,
+    Output,
+    OutputQueue,
+)
 from omninode.consensus.effects import Send
 from omninode.consensus.messages import NeedMessage
 from omninode.consensus.records import WalRecord
 from omninode.consensus.types import Vote
+from omninode.errors import StorageFault
 
 
 class SlowLog:
@@ -111,3 +120,112 @@ async def test_an_output_without_a_record_never_overtakes(nursery: trio.Nursery)
     log.may_finish.release()
     await emitted_all(emitted, 2)
     assert emitted == [message(1), message(2)]
+
+
+class TimedLog:
+    """A vote log that notes where it is synced, as slowly as the test wants."""
+
+    def __init__(self) -> None:
+        self.takes_s = 0.0
+        self.in_loop: list[bool] = []
+        self.fault: StorageFault | None = None
+
+    def append(self, record: WalRecord) -> None:
+        raise AssertionError
+
+    def guard(self, vote: Vote) -> None:
+        raise AssertionError
+
+    def sync(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.in_loop.append(threading.current_thread() is threading.main_thread())
+        time.sleep(self.takes_s)
+
+
+async def synced(
+    queue: OutputQueue, log: TimedLog, emitted: list[Output], count: int
+) -> list[bool]:
+    """Sync so many times one after the other; returns which of them ran in the event loop."""
+    log.in_loop.clear()
+    for _ in range(count):
+        before = len(emitted)
+        queue.written()
+        queue.push(message(1))
+        queue.flush()
+        await emitted_all(emitted, before + 1)
+        await trio.testing.wait_all_tasks_blocked()
+    return list(log.in_loop)
+
+
+async def test_a_quick_disk_is_synced_without_a_thread_after_a_while(
+    nursery: trio.Nursery,
+) -> None:
+    emitted: list[Output] = []
+    log = TimedLog()
+    queue = OutputQueue(log, emitted.append)
+    nursery.start_soon(queue.run)
+    assert await synced(queue, log, emitted, THREAD_SYNCS) == [False] * THREAD_SYNCS
+    where = await synced(queue, log, emitted, 20)
+    assert where.count(True) >= 18  # the neighbours on this machine may make one look slow
+
+
+async def test_a_slow_disk_is_tried_once_in_a_while_only(nursery: trio.Nursery) -> None:
+    emitted: list[Output] = []
+    log = TimedLog()
+    queue = OutputQueue(log, emitted.append)
+    nursery.start_soon(queue.run)
+    await synced(queue, log, emitted, THREAD_SYNCS)
+    log.takes_s = 2 * QUICK_SYNC_S
+    where = await synced(queue, log, emitted, 2 * THREAD_SYNCS + 2)
+    assert 2 <= where.count(True) <= 3
+    assert where[0]
+
+
+async def test_a_disk_that_becomes_slow_is_left_to_the_thread(nursery: trio.Nursery) -> None:
+    emitted: list[Output] = []
+    log = TimedLog()
+    queue = OutputQueue(log, emitted.append)
+    nursery.start_soon(queue.run)
+    await synced(queue, log, emitted, THREAD_SYNCS + 20)
+    log.takes_s = 2 * QUICK_SYNC_S
+    where = await synced(queue, log, emitted, SLOW_SYNCS_MAX + 5)
+    assert where.count(True) <= SLOW_SYNCS_MAX
+    assert where[-1] is False
+
+
+async def test_outputs_leave_in_order_and_after_the_sync_without_a_thread(
+    nursery: trio.Nursery,
+) -> None:
+    emitted: list[Output] = []
+    log = TimedLog()
+    queue = OutputQueue(log, emitted.append)
+    nursery.start_soon(queue.run)
+    await synced(queue, log, emitted, THREAD_SYNCS)
+    emitted.clear()
+    log.in_loop.clear()
+    queue.push(message(1))
+    queue.written()
+    queue.push(message(2))
+    queue.flush()
+    queue.push(message(3))
+    queue.flush()
+    assert emitted == [message(1), message(2), message(3)]
+    assert log.in_loop == [True]
+
+
+async def test_a_fault_without_a_thread_lets_nothing_out(nursery: trio.Nursery) -> None:
+    emitted: list[Output] = []
+    log = TimedLog()
+    queue = OutputQueue(log, emitted.append)
+    nursery.start_soon(queue.run)
+    await synced(queue, log, emitted, THREAD_SYNCS)
+    emitted.clear()
+    log.fault = StorageFault("the disk is full")
+    queue.written()
+    queue.push(message(1))
+    for _ in range(3):
+        with pytest.raises(StorageFault):
+            queue.flush()
+        queue.push(message(2))
+    assert emitted == []

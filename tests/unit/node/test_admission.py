@@ -471,5 +471,5 @@ async def test_a_batch_of_the_largest_size_passes_the_door(node: Node) -> None:
 
 async def _until(condition: Any) -> None:
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - the disk has no event
+        while not condition():
             await trio.sleep(0.005)

@@ -1,0 +1,1 @@
+"""Units for systemd, to be copied and adapted by an operator."""

@@ -165,6 +165,11 @@ class RealNode:
         """Return how long its main thread could have run and did not: the machine's other work."""
         return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
 
+    def resident_bytes(self) -> int:
+        """Return how much memory it has resident."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

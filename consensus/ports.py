@@ -65,8 +65,12 @@ class Pool(Protocol):
         """Take transactions from a peer; raises `PeerFault` for rubbish."""
         ...
 
+    def spread(self, raws: Iterable[bytes]) -> None:
+        """Send held transactions to the peers once more."""
+        ...
+
     async def changed(self) -> None:
-        """Return after the next arrival of a transaction."""
+        """Return after the next arrival of a transaction; the wait begins with the call."""
         ...
 
 
@@ -117,7 +121,7 @@ class Peers(Protocol):
         """Ask one peer.
 
         Raises:
-            PeerFault: It is not connected, did not answer in time, or answered rubbish.
+            PeerFault: There is no answer. Who is to blame for that has paid already.
         """
         ...
 

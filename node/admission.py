@@ -9,7 +9,7 @@ Rules
         honest nodes may see differently (funds, nonces, time, room) is dropped without blame.
     A4. Whether a body is valid depends on its bytes and signature only (P2), never on the pool.
     A5. Peers get what a few milliseconds brought in one frame. A frame that gets lost is made good
-        by handing what stays pending to the leader (P3).
+        by handing what stays pending to the leader (P3), or by sending it once more.
     A6. The lists for journal and peers are emptied every few milliseconds and hold at most what
         passed the pool's bounds meanwhile.
 
@@ -301,6 +301,11 @@ class Admission:
         """Return when all of these are held (the caller sets the deadline)."""
         while ids := self._pool.missing(ids):
             await self._arrivals.park()
+
+    def spread(self, raws: Iterable[bytes]) -> None:
+        """Queue the bytes of held transactions for the peers once more."""
+        self._outbox += raws
+        self._outbox_filled.set()
 
     async def changed(self) -> None:
         """Return after the next arrival of a transaction."""

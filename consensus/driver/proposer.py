@@ -7,8 +7,9 @@ Rules
         the core is told whenever that changes.
     D3. A validator with something pending hands it to the view's leader over the vote plane, and
         again after 4Δ if the view still lasts: a frame may be lost.
-    D4. Nothing is looked at by the clock alone: with no transactions and no orders, both tasks
-        sleep. An arrival is waited for in the same breath in which its absence was seen.
+    D4. An observer has no vote plane: what stays pending with it is spread once more.
+    D5. Nothing is looked at by the clock alone: with no transactions and no orders, a validator's
+        tasks sleep. An arrival is waited for in the same breath in which its absence was seen.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from omninode.encoding import encode
 
 if TYPE_CHECKING:
     from omninode.consensus.driver.service import ConsensusService, Ports
+
+SPREAD_PAUSE_MS_MIN = 1_000
+"""Gossip and block sync of an observer take a part of a second each."""
 
 
 class Proposer:
@@ -66,7 +70,9 @@ class Proposer:
         """Propose and watch until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._propose)
-            if self._service.core.me is not None:
+            if self._service.core.me is None:
+                nursery.start_soon(self._spread_again)
+            else:
                 nursery.start_soon(self._watch_pending)
         raise AssertionError("a daemon task returned")
 
@@ -94,7 +100,7 @@ class Proposer:
             await trio.lowlevel.checkpoint()
 
     async def _arrival_or(self, event: trio.Event) -> None:
-        """Wait for an event, or for a transaction that arrives from this moment on (D4)."""
+        """Wait for an event, or for a transaction that arrives from this moment on (D5)."""
 
         async def cancel_on_event() -> None:
             await event.wait()
@@ -104,6 +110,15 @@ class Proposer:
             nursery.start_soon(cancel_on_event)
             await self._pool.changed()
             nursery.cancel_scope.cancel()
+
+    async def _spread_again(self) -> NoReturn:
+        pause_ms = max(20 * self._delta_ms, SPREAD_PAUSE_MS_MIN)
+        while True:
+            await trio.sleep(pause_ms / 1000)
+            before_ms = self._clock() - pause_ms
+            raws = self._pool.stale((), before_ms=before_ms, bytes_max=PENDING_MESSAGE_BYTES_MAX)
+            if raws:
+                self._pool.spread(raws)
 
     async def _watch_pending(self) -> NoReturn:
         while True:

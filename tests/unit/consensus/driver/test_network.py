@@ -108,6 +108,21 @@ async def test_an_observer_follows(world: World, mock_clock: MockClock) -> None:
     assert observer.vote_log.torn_bytes == 0
 
 
+async def test_what_got_lost_on_its_way_from_an_observer_is_sent_again(
+    world: World, mock_clock: MockClock
+) -> None:
+    await world.start_armed()
+    observer = await world.start_node("observer")
+    world.gossip = lambda sender, _to: sender is not observer
+    ids = await world.submit(observer, 3)
+    await trio.sleep(0.5)
+    world.gossip = lambda _from, _to: True
+    await world.final(ids)
+    spread = len(observer.broadcasts)
+    await trio.sleep(10)
+    assert len(observer.broadcasts) == spread
+
+
 async def test_a_restarted_validator_goes_on(world: World, mock_clock: MockClock) -> None:
     nodes = await world.start_armed()
     await world.final(await world.submit(nodes[0], 3))

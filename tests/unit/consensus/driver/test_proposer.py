@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ class Pool:
     def __init__(self) -> None:
         self.arrived: dict[bytes, int] = {}
         self.looked = 0
+        self.spread_again: list[bytes] = []
         self._arrivals = trio.lowlevel.ParkingLot()
 
     def add(self, transaction: bytes) -> None:
@@ -47,6 +48,9 @@ class Pool:
 
     def stale(self, excluded: Collection[bytes], *, before_ms: int, bytes_max: int) -> list[bytes]:
         return [t for t, at in self.arrived.items() if t not in excluded and at < before_ms]
+
+    def spread(self, raws: Iterable[bytes]) -> None:
+        self.spread_again += raws
 
     async def changed(self) -> None:
         await self._arrivals.park()
@@ -227,13 +231,16 @@ async def test_an_account_funded_by_a_block_is_looked_at_again(
     assert len(service.fed) == 1
 
 
-async def test_an_observer_hands_nothing_over(
+async def test_an_observer_hands_nothing_over_but_repeats_itself(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     service = Service(me=None)
     nursery.start_soon(service.proposer.run)
     service.proposer.view_entered(1, ())
     service.pool.add(b"t")
-    await trio.sleep(1)
+    await trio.sleep(0.9)
+    assert service.pool.spread_again == []
+    await trio.sleep(4)
     assert service.fed == []
     assert service.sent == []
+    assert 2 <= len(service.pool.spread_again) <= 4

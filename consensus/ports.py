@@ -65,6 +65,10 @@ class Pool(Protocol):
         """Take transactions from a peer; raises `PeerFault` for rubbish."""
         ...
 
+    def newest_ms(self, ids: Iterable[bytes]) -> int | None:
+        """When the newest of these arrived, as far as they are held."""
+        ...
+
     def spread(self, raws: Iterable[bytes]) -> None:
         """Send held transactions to the peers once more."""
         ...

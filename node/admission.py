@@ -302,6 +302,10 @@ class Admission:
         while ids := self._pool.missing(ids):
             await self._arrivals.park()
 
+    def newest_ms(self, ids: Iterable[bytes]) -> int | None:
+        """Return when the newest of these arrived, as far as they are held."""
+        return self._pool.newest_ms(ids)
+
     def spread(self, raws: Iterable[bytes]) -> None:
         """Queue the bytes of held transactions for the peers once more."""
         self._outbox += raws

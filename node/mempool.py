@@ -238,6 +238,11 @@ class Mempool:
             raws.append(transaction.raw)
         return raws
 
+    def newest_ms(self, hashes: Iterable[bytes]) -> int | None:
+        """Return when the newest of these arrived, as far as they are held."""
+        entries = self._entries
+        return max((entries[i].received_ms for i in hashes if i in entries), default=None)
+
     def missing(self, hashes: Iterable[bytes]) -> list[bytes]:
         """Return those that are not held."""
         return [i for i in hashes if i not in self._entries]

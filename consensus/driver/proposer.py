@@ -6,7 +6,8 @@ Rules
     D2. *Pending* is a transaction outside the ancestry of the view's parent, held for Δ or longer;
         the core is told whenever that changes.
     D3. A validator with something pending hands it to the view's leader over the vote plane, and
-        again after 4Δ if the view still lasts: a frame may be lost.
+        again after 4Δ if the view still lasts: a frame may be lost. What is younger than all that
+        the blocks before it took is no loss but a backlog, and not handed over.
     D4. An observer has no vote plane: what stays pending with it is spread once more.
     D5. Nothing is looked at by the clock alone: with no transactions and no orders, a validator's
         tasks sleep. An arrival is waited for in the same breath in which its absence was seen.
@@ -143,11 +144,11 @@ class Proposer:
     def _hand_to_leader(self, excluded: set[bytes]) -> None:
         if self._leader == self._service.core.me or self._service.halted:
             return
-        raws = self._pool.stale(
-            excluded,
-            before_ms=self._clock() - self._delta_ms + 1,
-            bytes_max=PENDING_MESSAGE_BYTES_MAX,
-        )
+        before_ms = self._clock() - self._delta_ms + 1
+        newest_taken_ms = self._pool.newest_ms(excluded)
+        if newest_taken_ms is not None:
+            before_ms = min(before_ms, newest_taken_ms)
+        raws = self._pool.stale(excluded, before_ms=before_ms, bytes_max=PENDING_MESSAGE_BYTES_MAX)
         if raws:
             self._peers.send(
                 self._service.peer_of(self._leader), encode(PendingMessage(tuple(raws)))

@@ -167,6 +167,15 @@ def test_stale_ones_for_the_leader_are_bounded() -> None:
     assert held.stale(set(), before_ms=NOW, bytes_max=10**6) == []
 
 
+def test_the_newest_of_some_is_found_among_those_held() -> None:
+    held = pool()
+    hashes = fill(held, [transaction(NOW + index) for index in range(4)])
+    assert held.newest_ms(hashes[1:3]) == NOW + 2
+    assert held.newest_ms([hashes[0], b"unknown"]) == NOW
+    assert held.newest_ms([b"unknown"]) is None
+    assert held.newest_ms([]) is None
+
+
 def test_the_oldest_is_found_quickly_behind_a_large_backlog() -> None:
     held = pool(count_max=50_000, bytes_max=10**9, per_signer_max=50_000)
     hashes = fill(held, [transaction(NOW + index) for index in range(20_000)])

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
-from driver_world import DELTA_MS, IDLE_MS, Node, World, until
+from driver_world import DELTA_MS, IDLE_MS, Node, World, make_genesis, until
 from omninode.consensus.messages import Message, PendingMessage
 from omninode.encoding import decode
 
@@ -96,6 +97,29 @@ async def test_what_only_one_validator_holds_is_handed_to_the_leader(
     await world.final(ids)
     assert handed[0] == (other.name, receiver)
     assert world.clock.now_ms() - started_ms < DELTA_MS + 2 * DELTA_MS
+
+
+async def test_a_backlog_is_not_handed_to_every_leader(world: World, mock_clock: MockClock) -> None:
+    params = replace(world.genesis.consensus, block_transactions_max=5)
+    world.use_genesis(make_genesis(consensus=params))
+    nodes = await world.start_armed()
+    handed = 0
+
+    def watch(_sender: str, _receiver: str, frame: bytes) -> bytes:
+        nonlocal handed
+        message: Message = decode(frame, Message, size_max=len(frame))  # type: ignore[arg-type]
+        if isinstance(message, PendingMessage):
+            handed += len(message.transactions)
+        return frame
+
+    world.hub.bend_frame = watch
+    ids = []
+    for n in range(200):
+        ids.append(await nodes[n % 4].submit(world.order(n % 8)))
+        await trio.sleep(0.002)
+    await world.final(ids)
+    assert nodes[0].height >= 40
+    assert handed < 100
 
 
 async def test_an_observer_follows(world: World, mock_clock: MockClock) -> None:

@@ -49,6 +49,9 @@ class Pool:
     def stale(self, excluded: Collection[bytes], *, before_ms: int, bytes_max: int) -> list[bytes]:
         return [t for t, at in self.arrived.items() if t not in excluded and at < before_ms]
 
+    def newest_ms(self, ids: Iterable[bytes]) -> int | None:
+        return max((self.arrived[i] for i in ids if i in self.arrived), default=None)
+
     def spread(self, raws: Iterable[bytes]) -> None:
         self.spread_again += raws
 
@@ -213,6 +216,19 @@ async def test_what_an_ancestor_holds_is_not_pending(
     await trio.sleep(1)
     assert service.fed == []
     assert service.sent == []
+
+
+async def test_what_was_passed_over_is_handed_over_and_a_backlog_is_not(
+    autojump_clock: MockClock, nursery: trio.Nursery, service: Service
+) -> None:
+    nursery.start_soon(service.proposer.run)
+    for name in (b"lost", b"taken", b"backlog"):
+        service.pool.add(name)
+        await trio.sleep(0.1)
+    service.proposer.view_entered(1, (b"taken",))
+    await trio.sleep(0.01)
+    assert [raws for _, _, raws in service.sent] == [(b"lost",)]
+    assert service.fed[-1] == (now_ms() - 10, into.PendingChanged(pending=True))
 
 
 async def test_an_account_funded_by_a_block_is_looked_at_again(

@@ -69,11 +69,11 @@ def test_loggers_made_before_configuration_follow_it() -> None:
 
 def test_libraries_come_through_from_warning_up_and_cut() -> None:
     stream = configured()
-    logging.getLogger("libp2p.x").info("quiet")
-    logging.getLogger("libp2p.x").warning("peer said %s", "x" * 10_000)
-    logging.getLogger("libp2p.x").error("wrong %d", "text")
+    logging.getLogger("library.x").info("quiet")
+    logging.getLogger("library.x").warning("peer said %s", "x" * 10_000)
+    logging.getLogger("library.x").error("wrong %d", "text")
     first, second = lines(stream)
-    assert (first["level"], first["logger"]) == ("warning", "libp2p.x")
+    assert (first["level"], first["logger"]) == ("warning", "library.x")
     assert first["message"].startswith("peer said xxx")
     assert len(first["message"]) < 3_000
     assert second["message"] == "wrong %d"

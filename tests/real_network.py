@@ -378,9 +378,9 @@ class RealNetwork:
         self.wait_height(self.height() + 1, nodes, within_s)
 
     def wait_voting(self, node: RealNode, *, after: int, within_s: float = SYNC_DEADLINE_S) -> None:
-        """Wait until a final block above a height carries this validator's signature.
+        """Wait until another validator has seen a vote of this one beyond a height.
 
-        A certificate has the votes that came first, so not every block tells.
+        Either in the view that it is in, or in a certificate, which has the votes that came first.
         """
         witness = next(v for v in self.validators if v is not node and v in self.running)
         height = after
@@ -392,7 +392,10 @@ class RealNetwork:
                 certificate = witness.block(height)["certificate"]
                 if certificate is not None and node.address in certificate["signers"]:
                     return True
-            return False
+            state = witness.call("omni_getConsensusState")
+            return state["height"] >= after and any(
+                row["votes"] for row in state["votes"] if row["address"] == node.address
+            )
 
         until(is_seen, within_s, why=self.describe)
 

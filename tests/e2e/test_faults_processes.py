@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 
@@ -90,3 +91,42 @@ def test_a_suspended_validator_stops_nobody_and_recovers(network: RealNetwork, s
     load.assert_all_final(network.validators)
     network.assert_one_chain()
     assert second.health()[0] == 200
+
+
+def test_without_a_quorum_nothing_is_final_and_with_one_all_is(
+    network: RealNetwork, seed: int
+) -> None:
+    alive, dead = network.validators[:2], network.validators[2:]
+    with Load(network, network.validators, rate=RATE, seed=seed) as load:
+        load.wait_acknowledged(50)
+        for node in dead:
+            node.kill()
+        load.wait_acknowledged(20)  # by now nothing of the dead is on its way any more
+        height = network.height()
+        load.wait_acknowledged(50)
+        assert network.height() == height
+        assert {node.call("omni_getConsensusState")["armed"] for node in alive} == {True}
+        network.start(dead[:1])
+        network.wait_blocks(10, [*alive, dead[0]])
+        network.start(dead)
+        network.wait_in_sync(dead)
+    load.assert_all_final(network.validators)
+    network.assert_one_chain()
+
+
+def test_all_crash_and_one_loses_its_disk(network: RealNetwork, seed: int) -> None:
+    lost, others = network.validators[2], network.validators[:2] + network.validators[3:]
+    with Load(network, others, rate=RATE, seed=seed) as load:
+        load.wait_acknowledged(50)
+        for node in network.validators:
+            node.signal(signal.SIGKILL)
+        for node in network.validators:
+            node.process.wait()
+        shutil.rmtree(lost.home.data)
+        network.start()
+        height = network.height()
+        load.wait_acknowledged(50)
+        network.wait_in_sync(network.validators)
+        network.wait_voting(lost, after=height)
+    load.assert_all_final(network.validators)
+    network.assert_one_chain()

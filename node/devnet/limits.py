@@ -15,6 +15,9 @@ PORTS_PER_NODE: Final = 10
 PORTS_USED: Final = 3
 """The first of them: for peers, RPC and metrics."""
 
+PORTS_DEADLINE_S: Final = 3.0
+"""A port that is still in use after this time is refused."""
+
 # --- Processes -----------------------------------------------------------------------------------
 
 RESTART_DELAY_S: Final = 2.0

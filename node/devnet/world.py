@@ -38,7 +38,7 @@ from omninode.dex.genesis import (
 from omninode.errors import ConfigError, StorageFault, UserError
 from omninode.node.config import NodeConfig
 from omninode.node.devnet import accounts
-from omninode.node.devnet.limits import PORTS_PER_NODE, PORTS_USED, VALIDATORS_MAX
+from omninode.node.devnet.limits import PORTS_DEADLINE_S, PORTS_PER_NODE, PORTS_USED, VALIDATORS_MAX
 from omninode.node.genesis_file import read_genesis
 from omninode.node.home import Home
 from omninode.node.home_setup import HomeIdentity, create_keys, write_config, write_genesis
@@ -68,6 +68,8 @@ REQUESTS_PER_SECOND: Final = 1_000_000
 BUYER_USDC: Final = "1000000000"
 SELLER_BTC: Final = "10000"
 HOUSE_FUNDS: Final = (("USDC", "100000000"), ("ETH", "100000"), ("XOM", "100000000"))
+
+_PORT_POLL_S: Final = 0.05
 
 _OURS: Final = re.compile(r"node\d+|accounts|chain|devnet\.json(\.new)?|omninode\.lock")
 
@@ -254,19 +256,31 @@ def _load(home: Home, options: WorldOptions, known: dict[str, int]) -> World:
 
 
 def _check_ports(world: World) -> None:
-    """Refuse ports that somebody else listens on, before any validator trips over them."""
+    """Refuse ports that somebody else has, before any validator trips over them.
+
+    Systems lend such ports to outgoing connections, too; those are gone in a moment.
+    """
+    deadline_s = time.monotonic() + PORTS_DEADLINE_S
     for node in world.nodes:
         for port in range(node.p2p_port, node.p2p_port + PORTS_USED):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
+            while not _is_free(port):
+                if time.monotonic() > deadline_s:
                     raise UserError(
                         "port_in_use",
                         f"port {port}, for {node.moniker}, is in use",
                         hint="stop who uses it, or choose others with --base-port",
-                    ) from None
+                    )
+                time.sleep(_PORT_POLL_S)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _nodes(home: Home, count: int, base_port: int) -> tuple[DevnetNode, ...]:

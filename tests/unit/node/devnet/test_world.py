@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -168,10 +169,23 @@ def test_a_running_devnet_keeps_others_out(world: World) -> None:
     assert caught.value.reason == "home_locked"
 
 
-def test_a_port_in_use_is_named(world: World) -> None:
+def test_a_port_in_use_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omninode.node.devnet.world.PORTS_DEADLINE_S", 0.1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", PORT + 11))
         other.listen()
         with pytest.raises(UserError, match=f"port {PORT + 11}, for node1") as caught:
             make(world.home.path)
     assert caught.value.reason == "port_in_use"
+
+
+def test_a_port_that_is_lent_for_a_moment_is_waited_for(world: World) -> None:
+    other = socket.socket()
+    other.bind(("127.0.0.1", PORT + 1))
+    other.listen()
+    timer = threading.Timer(0.3, other.close)
+    timer.start()
+    try:
+        assert make(world.home.path).genesis.hash == world.genesis.hash
+    finally:
+        timer.join()

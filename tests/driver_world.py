@@ -481,8 +481,12 @@ class World:
         """Wait until these transactions have results at all nodes."""
         nodes = nodes or tuple(self.hub.nodes.values())
 
+        missing = [(node, i) for node in nodes for i in ids]
+
         def is_final() -> bool:
-            return all(n.state.chain.transaction(i) is not None for n in nodes for i in ids)
+            while missing and missing[-1][0].state.chain.transaction(missing[-1][1]) is not None:
+                missing.pop()
+            return not missing
 
         await until(is_final)
 

@@ -4,9 +4,10 @@ Rules
     Y1. A run starts right after our newest final block, links by parent hashes, and ends at a block
         that the run's certificate finalizes; one check of that certificate covers the whole run
         (consensus.md §1.6). Nothing is spent on signatures of transactions before.
-    Y2. Peers are asked one after the other, each run beginning with another one; who was slow or
-        sent rubbish comes last. When a third of them has nothing newer, nobody honest has: if we
-        are behind all the same, the core asks again.
+    Y2. Peers are asked one after the other, each run beginning with another one. While one has not
+        answered, the next is asked after a while; who was slow or sent rubbish comes last from then
+        on. When a third of them has nothing newer, nobody honest has: if we are behind all the
+        same, the core asks again.
     Y3. Runs are asked for until there is nothing newer; then the live protocol takes over. Both may
         make the same block final: a run that comes too late is dropped without blame.
     Y4. What is believed of a peer is what its certificates prove, never a height that it claims.
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("consensus")
 
 REQUEST_TIMEOUT_MS = 10_000
-SLOW_ANSWER_S = 2.0
-"""A peer that takes longer for a run is asked last."""
+SLOW_ANSWER_S = 1.0
+"""After this long without an answer the next peer is asked too."""
 
 BEHIND_BLOCKS = 32
 """A node that gets runs longer than this is said to catch up."""
@@ -98,16 +99,26 @@ class BlockSync:
         """Take one run from the first peer that has one; false when nobody is ahead (Y2, Y3)."""
         await self._settled()
         peers = self._peers_in_order()
-        for peer in peers[: len(peers) // 3 + 1 if has_reason else 1]:
-            if self._service.halted:
-                return False
-            started_s = trio.current_time()
-            took_run = await self._run_from(peer)
-            if trio.current_time() - started_s > SLOW_ANSWER_S:
-                self._strikes[peer] += 1
-            if took_run:
-                return True
-        return False
+        took_run = has_nothing = False
+
+        async def ask(peer: str, answered: trio.Event) -> None:
+            nonlocal took_run, has_nothing
+            if await self._run_from(peer):
+                took_run = True
+                nursery.cancel_scope.cancel()
+            has_nothing = True
+            answered.set()
+
+        async with trio.open_nursery() as nursery:
+            for peer in peers[: len(peers) // 3 + 1 if has_reason else 1]:
+                answered = trio.Event()
+                nursery.start_soon(ask, peer, answered)
+                with trio.move_on_after(SLOW_ANSWER_S) as patience:
+                    await answered.wait()
+                self._strikes[peer] += patience.cancelled_caught
+            if has_nothing:
+                nursery.cancel_scope.cancel()
+        return took_run
 
     async def _settled(self) -> None:
         """Wait until what is final is executed, so that the next run starts at the ledger's end."""
@@ -128,6 +139,8 @@ class BlockSync:
 
     async def _run_from(self, peer: str) -> bool:
         """Ask one peer for a run and take it; false if it has none, or no good one."""
+        if self._service.halted:
+            return False
         tip = self._service.core.final_header
         reply = await self._questions.ask(
             peer,

@@ -282,6 +282,7 @@ class Node:
         self.name = name
         self.index = index
         self.home = Home(world.disk / name)
+        self.has_crashed = False
         self.halts: list[Halted] = []
         self.stored: list[CommittedBlock] = []
         self.broadcasts: list[bytes] = []
@@ -387,8 +388,11 @@ class Node:
                 task_status.started()
         finally:
             self.world.hub.nodes.pop(self.name, None)
-            with trio.CancelScope(shield=True):
-                await self.execution.finish()
+            if self.has_crashed:
+                self._lose_what_is_buffered()
+            else:
+                with trio.CancelScope(shield=True):
+                    await self.execution.finish()
             self.vote_log.close()
             self.state.database.close()
 
@@ -396,6 +400,18 @@ class Node:
         """Stop cleanly."""
         self.nursery.cancel_scope.cancel()
         await until(lambda: self.name not in self.world.hub.nodes)
+
+    async def crash(self) -> None:
+        """Stop as a killed process does: what is not on disk is lost."""
+        self.has_crashed = True
+        await self.stop()
+
+    def _lose_what_is_buffered(self) -> None:
+        wal, guard = self.vote_log._wal, self.vote_log._guard
+        wal._buffer.clear()
+        wal._buffered_bytes = 0
+        if guard is not None:
+            guard._dirty = False
 
     async def submit(self, transaction: Transaction) -> bytes:
         return await self.admission.submit(transaction.raw)

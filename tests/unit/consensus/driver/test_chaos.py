@@ -1,4 +1,4 @@
-"""Loss, delay, cuts and restarts at random: the nodes agree and every transaction becomes final."""
+"""Loss, delay, cuts, crashes and restarts at random: the nodes agree and every transaction becomes final."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Weather:
         return None if self.is_bad and self.rng.random() < LOSS else answer
 
     async def strike(self) -> None:
-        """Cut a node off, or restart it, for a moment."""
+        """Cut a node off, stop it or crash it, for a moment."""
         self.world.hub.delay_ms = self.rng.choice((1, 5, 20))
         peer = f"peer{self.rng.randrange(4)}"
         what = self.rng.random()
@@ -42,8 +42,9 @@ class Weather:
             self.world.hub.isolate(peer)
             await trio.sleep(self.rng.random())
             self.world.hub.join(peer)
-        elif what < 0.6:
-            await self.world.hub.nodes[peer].stop()
+        elif what < 0.7:
+            node = self.world.hub.nodes[peer]
+            await (node.crash() if self.rng.random() < 0.7 else node.stop())
             await trio.sleep(self.rng.random())
             await self.world.start_node(peer, int(peer[-1]))
         else:

@@ -159,17 +159,25 @@ async def test_a_restarted_validator_goes_on(world: World, mock_clock: MockClock
     assert world.agree() >= 3
 
 
-@pytest.mark.parametrize("kept", [1, 4])
+@pytest.mark.parametrize("crashed", [False, True])
+@pytest.mark.parametrize("is_final", [False, True])
 async def test_the_chain_goes_on_when_all_restart(
-    world: World, mock_clock: MockClock, kept: int
+    world: World, mock_clock: MockClock, is_final: bool, crashed: bool
 ) -> None:
     nodes = await world.start_armed()
     ids = await world.submit(nodes[0], 20)
-    if kept == 4:
+    if is_final:
         await world.final(ids)
-    for node in nodes:
-        await node.stop()
+    before = {node.name: node.state.chain.head() for node in nodes}
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(node.crash if crashed else node.stop)
     nodes = await world.start_armed()
+    for node in nodes:
+        head, earlier = node.state.chain.head(), before[node.name]
+        assert head is not None
+        assert earlier is not None
+        assert head.height >= earlier.height
     ids += await world.submit(nodes[3])
     await world.final(ids)
     world.agree()

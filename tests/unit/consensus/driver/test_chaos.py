@@ -1,4 +1,4 @@
-"""Loss, delay, cuts, crashes and restarts at random: the nodes agree and every transaction becomes final."""
+"""Loss, delay, cuts and crashes at random: the nodes agree, every transaction becomes final."""
 
 from __future__ import annotations
 

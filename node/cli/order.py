@@ -340,4 +340,8 @@ def report_sent(sent: Sent) -> None:
         document["state"] = "received"
     else:
         document |= sent.result
+    if document.get("code") == "rejected":
+        reason = str(document.get("reason") or "rejected")
+        words = reason.replace("_", " ")
+        raise CommandFailed(reason, f"the transaction was rejected: {words}", document=document)
     emit(document, lambda: print_fields(document))

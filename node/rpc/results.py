@@ -215,10 +215,10 @@ class Blocks(TypedDict):
 
 
 class Sent(TypedDict):
-    """A transaction that is durable here and handed to the validators."""
+    """A transaction that is durable here and handed to the validators, or was final already."""
 
     hash: str
-    state: Literal["received"]
+    state: Literal["received", "final"]
 
 
 class FinalResult(TypedDict):

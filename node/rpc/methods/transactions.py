@@ -112,9 +112,13 @@ class GetLimits(Params, frozen=True):
 
 @method("omni_sendTransaction", result=results.Sent, errors=REFUSALS)
 async def send_transaction(context: Context[Services], params: SendTransaction) -> Document:
-    """Take a signed transaction: durable here, handed to the validators, not yet final."""
+    """Take a signed transaction: durable here and handed to the validators.
+
+    Its state is `received`; one that is sent again may be `final` already.
+    """
     transaction_hash = await _submit(context.node, bytes.fromhex(params.tx[2:]))
-    return {"hash": "0x" + transaction_hash.hex(), "state": "received"}
+    is_final = context.node.chain.transaction(transaction_hash) is not None
+    return {"hash": "0x" + transaction_hash.hex(), "state": "final" if is_final else "received"}
 
 
 async def _submit(node: Services, raw: bytes) -> bytes:

@@ -176,8 +176,9 @@ async def test_a_transaction_refused_at_the_door_names_why(world: World, client:
         ALICE, limit_order("sell", "0.1", "79000"), nonce=signed.nonce, domain=DOMAIN
     )
     assert await client.refusal("omni_sendTransaction", tx="0x" + again.raw.hex()) == "nonce_used"
-    # The same transaction again is no error.
-    await client.send(signed)
+    # The same transaction again is no error, and is told to be final.
+    sent = await client.call("omni_sendTransaction", tx="0x" + signed.raw.hex())
+    assert sent == {"hash": "0x" + signed.hash.hex(), "state": "final"}
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,12 @@ class ValidatorPeers:
             raise PeerFault(error.reason, str(error), penalty=0) from None
 
     def connected(self) -> Iterable[str]:
-        """Return the connected validators' peer ids."""
-        return [p for p in self._network.connected_peers() if p in self._validators]
+        """Return the peer ids of the connected validators; where there are none, everybody's.
+
+        A node behind nodes that only follow asks those: what they serve proves itself.
+        """
+        peers = self._network.connected_peers()
+        return [peer for peer in peers if peer in self._validators] or peers
 
     def penalize(self, peer: str, reason: str, penalty: int) -> None:
         """Lower a peer's score."""

@@ -291,25 +291,32 @@ class RealNetwork:
         self.genesis = _genesis([v.identity for v in self.validators], self.accounts)
         self.nodes = list(self.validators)
         for node in self.validators:
-            self._write_home(node, mode="validator")
+            others = [other for other in self.validators if other is not node]
+            self._write_home(node, mode="validator", peers=others)
 
-    def add_full_node(self, name: str = "full") -> RealNode:
-        """Make a node that follows the validators; it is not started."""
+    @contextmanager
+    def full_node(self, name: str, *, behind: Sequence[RealNode] = ()) -> Iterator[RealNode]:
+        """Run a node that only follows, by default the validators, until the block ends."""
         node = self._make_node(name)
-        self._write_home(node, mode="full")
+        self._write_home(node, mode="full", peers=behind or self.validators)
         self.nodes.append(node)
-        return node
+        try:
+            node.start()
+            yield node
+        finally:
+            self.nodes.remove(node)
+            node.destroy()
 
     def _make_node(self, name: str) -> RealNode:
         home = Home(self._root / name)
         return RealNode(home, create_keys(home, password=None, light=True), next(self._ports))
 
-    def _write_home(self, node: RealNode, *, mode: str) -> None:
-        peers = [other.multiaddress for other in self.validators if other is not node]
+    def _write_home(self, node: RealNode, *, mode: str, peers: Sequence[RealNode]) -> None:
+        addresses = [peer.multiaddress for peer in peers]
         plenty = 1_000_000
         settings = {
             "node": {"moniker": node.name, "mode": mode},
-            "p2p": {"listen": [f"/ip4/127.0.0.1/tcp/{node.p2p_port}"], "peers": peers},
+            "p2p": {"listen": [f"/ip4/127.0.0.1/tcp/{node.p2p_port}"], "peers": addresses},
             "consensus": {
                 "delta_ms": 50,
                 "min_block_interval_ms": 20,

@@ -9,7 +9,7 @@ import pytest
 
 from omninode.errors import UserError
 from real_network import RealNetwork, RealNode, until
-from real_trading import MARKET, Load, Trader, limit_order
+from real_trading import MARKET, Load, Trader, hex_of, limit_order
 
 pytestmark = pytest.mark.slow
 
@@ -65,40 +65,31 @@ def test_every_validator_has_the_same_exchange_after_load(network: RealNetwork, 
     network.assert_one_chain()
 
 
-def test_a_full_node_follows_and_hands_in_transactions(network: RealNetwork) -> None:
-    full = network.add_full_node()
+def test_nodes_that_only_follow_serve_reads_and_hand_in_transactions(network: RealNetwork) -> None:
     seller, buyer = (Trader(network, key) for key in network.quiet_accounts)
-    full.start()
-    try:
-        network.wait_in_sync([full])
-        status = full.status()
-        assert status["validator"] is None
-        assert full.health()[0] == 200
-        rested = seller.send(full, limit_order("sell", "1.5", "7", market=ETH))
+    with network.full_node("near") as near, network.full_node("far", behind=[near]) as far:
+        network.wait_in_sync([near, far])
+        for node in (near, far):
+            assert node.status()["validator"] is None
+            assert not node.call("omni_getConsensusState")["armed"]
+            assert node.health()[0] == 200
+        rested = seller.send(far, limit_order("sell", "1.5", "7", market=ETH))
         assert rested["code"] == "ok"
-        taken = buyer.send(network.validators[1], limit_order("buy", "1.5", "7", market=ETH))
+        taken = buyer.send(near, limit_order("buy", "1.5", "7", market=ETH))
         assert taken["fills"][0]["size"] == "7"
-        network.wait_height(taken["height"], [full])
-        shown = full.call("omni_getOrder", order_id=rested["items"][0]["order_id"])
+        network.wait_height(taken["height"], [far])
+        shown = far.call("omni_getOrder", order_id=rested["items"][0]["order_id"])
         assert shown["state"] == "filled"
-        assert_same_exchange(network, [*network.validators, full])
-        network.assert_one_chain([*network.validators, full])
-        assert not full.call("omni_getConsensusState")["armed"]
-    finally:
-        network.nodes.remove(full)
-        full.destroy()
+        assert_same_exchange(network, [*network.validators, near, far])
+        network.assert_one_chain()
 
 
 def test_what_a_full_node_acknowledged_becomes_final_without_it(network: RealNetwork) -> None:
-    full = network.add_full_node("leaving")
     trader = Trader(network, network.quiet_accounts[0])
-    full.start()
-    try:
+    with network.full_node("leaving") as full:
         network.wait_in_sync([full])
-        sent = full.call(
-            "omni_sendTransaction",
-            tx="0x" + trader.sign(limit_order("buy", "0.5", "1")).raw.hex(),
-        )
+        order = trader.sign(limit_order("buy", "0.5", "1"))
+        sent = full.call("omni_sendTransaction", tx=hex_of(order))
         full.kill()
 
         def is_final() -> bool:
@@ -109,6 +100,3 @@ def test_what_a_full_node_acknowledged_becomes_final_without_it(network: RealNet
             return bool(shown["state"] == "final")
 
         until(is_final, 10, why=network.describe)
-    finally:
-        network.nodes.remove(full)
-        full.destroy()

@@ -40,7 +40,7 @@ STOP_DEADLINE_S: Final = 20
 SYNC_DEADLINE_S: Final = 30
 POLL_S: Final = 0.03
 BATCH_MAX: Final = 100
-IDLE_BLOCK_INTERVAL_MS: Final = 1_000
+IDLE_BLOCK_INTERVAL_MS: Final = 500
 
 PORTS: Final = range(20_000, 32_000)
 """Below what systems give to outgoing connections: a node that is down keeps its ports."""
@@ -346,12 +346,12 @@ class RealNetwork:
             node.wait_answering()
 
     def heal(self) -> None:
-        """Have every node running, unhurt and at the network's height, whatever came before."""
+        """Have every node running and at the network's height, whatever came before."""
         for node in self.nodes:
             if node.is_suspended:
                 node.resume()
         self.start()
-        self.wait_in_sync(self.nodes)
+        self.wait_height(self.height(), self.nodes)
 
     def destroy(self) -> None:
         for node in self.nodes:

@@ -52,9 +52,9 @@ def last(network: RealNetwork, seed: int) -> Iterator[RealNode]:
     """The last validator, stopped for the test to hurt it; the others trade on."""
     node = network.validators[3]
     with Load(network, network.validators[:3], rate=RATE, seed=seed) as load:
-        load.wait_acknowledged(20)
+        load.wait_acknowledged(10)
         yield node
-        load.wait_acknowledged(20)
+        load.wait_acknowledged(10)
     load.assert_all_final(network.validators[:3])
 
 
@@ -138,7 +138,7 @@ def test_the_chain_executes_again_to_the_same_hashes(network: RealNetwork, last:
     assert done.document["mismatch"] is None
     assert done.document["from"] == 1
     assert done.document["blocks"] == done.document["to"] > 10
-    assert done.document["transactions"] > 50
+    assert done.document["transactions"] > 20
 
 
 def change_balance(node: RealNode, address: str, change: Callable[[int], int]) -> int:

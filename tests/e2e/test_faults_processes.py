@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 RATE = 60
 REJOIN_S = 10
+"""Killed, started again, in sync and voting."""
+
 SUSPENDED_S = 30
 
 
@@ -74,7 +76,7 @@ def test_kill_9_of_all_at_once_loses_nothing(network: RealNetwork, seed: int) ->
 def test_a_suspended_validator_stops_nobody_and_recovers(network: RealNetwork, seed: int) -> None:
     second = network.validators[1]
     others = [node for node in network.validators if node is not second]
-    with Load(network, others, rate=RATE, seed=seed) as load:
+    with Load(network, others, rate=RATE // 2, seed=seed) as load:
         load.wait_acknowledged(50)
         second.suspend()
         ending = time.monotonic() + SUSPENDED_S

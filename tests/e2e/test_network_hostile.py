@@ -44,9 +44,9 @@ SILENT_LOG = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_
 def load(network: RealNetwork, seed: int) -> Iterator[Load]:
     """Orders while the test runs; at its end all must be well, and nothing lost."""
     with Load(network, network.validators, rate=RATE, seed=seed) as running:
-        running.wait_acknowledged(20)
+        running.wait_acknowledged(10)
         yield running
-        running.wait_acknowledged(40)
+        running.wait_acknowledged(20)
     running.assert_all_final(network.running)
     network.assert_one_chain()
     for node in network.running:

@@ -44,9 +44,9 @@ def test_an_order_through_one_validator_fills_against_one_through_another(
     taken = buyer.send(third, limit_order("buy", "1.3", "100", tif="ioc", market=ETH))
     (fill,) = taken["fills"]
     assert (fill["price"], fill["size"], fill["liquidity"]) == ("1.25", "40", "taker")
+    network.wait_height(taken["height"], network.validators)
     order = one.call("omni_getOrder", order_id=rested["items"][0]["order_id"])
     assert (order["state"], order["filled"]) == ("filled", "40")
-    network.wait_height(taken["height"], network.validators)
     # 40 x 1.25, and 0.1 % and 0.2 % of it.
     for node in network.validators:
         assert (seller.free(node, "ETH"), seller.free(node, "USDC")) == ("60", "1000049.95")

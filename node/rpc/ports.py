@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from omninode.consensus.inspection import Inspection
 from omninode.consensus.types import Header, ValidatorSet
@@ -65,6 +65,81 @@ class Condition(Protocol):
         ...
 
 
+SettlementState: TypeAlias = Literal[
+    "off", "starting", "following", "unreachable", "disagreement", "halted"
+]
+"""How a node fares with the settlement chain."""
+
+
+class SettlementStatus(Protocol):
+    """What a node knows of the settlement chain, as of now."""
+
+    @property
+    def state(self) -> SettlementState:
+        """`off` without endpoints, `halted` after a reorganisation below the confirmations."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """More about the state, for people."""
+        ...
+
+    @property
+    def chain_id(self) -> int:
+        """The EVM chain's id, from genesis."""
+        ...
+
+    @property
+    def contract(self) -> str:
+        """The address of the settlement contract, from genesis."""
+        ...
+
+    @property
+    def chain_height(self) -> int | None:
+        """The newest block of the chain that was seen."""
+        ...
+
+    @property
+    def confirmed_height(self) -> int | None:
+        """The newest block of the chain that is acted upon."""
+        ...
+
+    @property
+    def deposits(self) -> int:
+        """How many deposits are confirmed."""
+        ...
+
+    @property
+    def checkpoint(self) -> int | None:
+        """The number of the newest checkpoint that the contract holds."""
+        ...
+
+
+class Settlement(Protocol):
+    """The node's side of the settlement chain (`omninode.contracts`)."""
+
+    def status(self) -> SettlementStatus:
+        """Say how it fares."""
+        ...
+
+    async def forward(self, method: str, params: list[Any]) -> object:
+        """Call a method of an endpoint; returns its result, ready to be written as JSON.
+
+        Raises:
+            EndpointError: The endpoint's own error; code, message and data go to the caller.
+            ChainError: There is no endpoint, or none answers.
+        """
+        ...
+
+    def is_claimed(self, index: int) -> bool:
+        """Whether the contract has paid a withdrawal out, as far as this node has seen."""
+        ...
+
+    def newest_checkpoint(self) -> int | None:
+        """Return the number of the newest checkpoint that the contract holds, if one was seen."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeParts:
     """The parts of a node that the methods work on.
@@ -77,6 +152,7 @@ class NodeParts:
         door: Takes transactions.
         consensus: The readable side of the consensus core.
         condition: Who this node is and how it fares.
+        settlement: Its side of the settlement chain; `None` in a network without one.
     """
 
     genesis_header: Header
@@ -86,6 +162,7 @@ class NodeParts:
     door: Door
     consensus: Inspection
     condition: Condition
+    settlement: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +205,11 @@ class Services:
     def condition(self) -> Condition:
         """Who this node is and how it fares."""
         return self.parts.condition
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """The node's side of the settlement chain."""
+        return self.parts.settlement
 
     @property
     def genesis(self) -> Genesis:

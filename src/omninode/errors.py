@@ -9,6 +9,7 @@ OmniNodeError
 │   ├── Rejected       well formed, but not allowed by the exchange's state or rules
 │   └── ConfigError    wrong usage or configuration: exit code 2
 ├── ChainError         the settlement chain misbehaves or cannot be reached; may be retried
+│   └── EndpointError  its endpoint answered with a JSON-RPC error
 ├── StorageFault       the disk failed or is full: stop the node, keep what is on it
 └── BrokenInvariant    our own defect: stop the node at once; it alone may show a traceback
 ```
@@ -80,6 +81,21 @@ class ChainError(OmniNodeError):
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class EndpointError(ChainError):
+    """The endpoint of the settlement chain answered with a JSON-RPC error; it is there and well.
+
+    Args:
+        code: The error's number, as the endpoint gave it.
+        message: Its message.
+        data: Its data (a revert's bytes, for example), or `None`.
+    """
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(message, retryable=False)
+        self.code = code
+        self.data = data
 
 
 class StorageFault(OmniNodeError):

@@ -1,13 +1,15 @@
 """Checks of the addresses that people write into the configuration, without loading libp2p.
 
-They accept what the node can use: TCP multiaddresses, hosts to bind, origins of web pages. The
-errors are `ValueError`s whose text says what was expected; `config_file.py` adds the place.
+They accept what the node can use: TCP multiaddresses, hosts to bind, origins of web pages, URLs of
+endpoints. The errors are `ValueError`s whose text says what was expected; `config_file.py` adds
+the place.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*\.?")
 _PEER_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}")
@@ -63,6 +65,22 @@ def check_origin(text: str) -> str:
     """
     if text != "*" and _ORIGIN.fullmatch(text) is None:
         raise ValueError('expected "*" or an origin such as https://trade.example (no path)')
+    return text
+
+
+def check_endpoint_url(text: str) -> str:
+    """Return `text` if it is the URL of a JSON-RPC endpoint; it may hold a path and a key.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or parts.scheme not in {"http", "https"} or not text.isascii() or " " in text:
+        raise ValueError("expected a URL such as https://ethereum.example or http://127.0.0.1:8545")
     return text
 
 

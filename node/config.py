@@ -19,6 +19,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from omninode.node.addresses import (
+    check_endpoint_url,
     check_host,
     check_listen_address,
     check_origin,
@@ -36,8 +37,9 @@ Host = Annotated[str, AfterValidator(check_host)]
 ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
 PeerAddress = Annotated[str, AfterValidator(check_peer_address)]
 Origin = Annotated[str, AfterValidator(check_origin)]
+EndpointUrl = Annotated[str, AfterValidator(check_endpoint_url)]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Subsystem = Literal["consensus", "dex", "node", "p2p", "rpc", "storage"]
+Subsystem = Literal["consensus", "dex", "node", "p2p", "rpc", "settlement", "storage"]
 
 
 class Section(BaseModel):
@@ -144,7 +146,42 @@ class ChatSection(Section):
 
 
 class SettlementSection(Section):
-    """The settlement chain. Nothing is local yet."""
+    """The settlement chain. Which one, and the contract on it, are in genesis."""
+
+    endpoints: list[EndpointUrl] = Field(
+        default=[],
+        max_length=8,
+        description=(
+            "JSON-RPC URLs of the EVM chain, such as http://127.0.0.1:8545. More than half of them "
+            "must agree on a block before it counts, so use nodes of different people. "
+            "Empty: this node attests no deposits and sends no checkpoints."
+        ),
+    )
+    poll_interval_ms: int = Field(
+        default=1_000,
+        ge=20,
+        le=600_000,
+        description="Time between two questions for the chain's newest block, in milliseconds.",
+    )
+    request_timeout_ms: int = Field(
+        default=10_000,
+        ge=100,
+        le=600_000,
+        description="Longest wait for an endpoint's answer, in milliseconds.",
+    )
+    relay: bool = Field(
+        default=True,
+        description=(
+            "Whether a validator sends checkpoints to the chain in its turn and pays their gas "
+            "from the account of keys/relayer.json."
+        ),
+    )
+    allow_dev_chain: bool = Field(
+        default=False,
+        description=(
+            "Whether the chain may be a developer's (id 1337 or 31337), whose money anybody makes."
+        ),
+    )
 
 
 class RpcSection(Section):
@@ -226,7 +263,7 @@ class LogSection(Section):
         default={},
         description=(
             'Other levels for single subsystems, such as { consensus = "debug" }. '
-            "Subsystems: consensus, dex, node, p2p, rpc, storage."
+            "Subsystems: consensus, dex, node, p2p, rpc, settlement, storage."
         ),
     )
 

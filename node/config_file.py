@@ -37,6 +37,7 @@ _SECTION_LINE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
 _KEY_LINE = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 _SYNTAX_PLACE = re.compile(r"\(at line (\d+), column \d+\)")
 _INTEGER = re.compile(r"[+-]?\d{1,30}")
+_TRUTHS: Final = {"true": True, "false": False}
 
 Key = tuple[str, str]
 """A section and a key in it."""
@@ -157,7 +158,9 @@ def render_config(config: NodeConfig) -> str:
 
 
 def toml_value(value: object) -> str:
-    """Return a configuration value (text, integer, list or table of texts) as TOML."""
+    """Return a configuration value (text, integer, truth, list or table of texts) as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
         escaped = "".join(_escape(character) for character in value)
         return f'"{escaped}"'
@@ -283,6 +286,8 @@ def _value_of(text: str, field: FieldInfo) -> object:
     kind = get_origin(field.annotation) or field.annotation
     if kind is int and _INTEGER.fullmatch(text):
         return int(text)
+    if kind is bool and text in _TRUTHS:
+        return _TRUTHS[text]
     if kind is list or kind is dict:
         if text.startswith(("[", "{")):
             try:
@@ -352,6 +357,8 @@ def _expectation(field: FieldInfo, detail: Mapping[str, Any], *, inside: bool) -
         return "expected a list of texts"
     if detail["type"] == "string_type":
         return "expected a text"
+    if not inside and kind is bool:
+        return "expected true or false"
     return _plain(detail)
 
 

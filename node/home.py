@@ -8,6 +8,7 @@ HOME/validator.json       the validator's vote key, an EVM keystore v3
 HOME/validator.password   its password when `init` had no terminal to ask at, mode 0600
 HOME/signer_guard         what the vote key has signed; outlives `omninode reset`
 HOME/keys/                keystores of `omninode keys`
+HOME/keys/relayer.json    pays the gas of this validator's checkpoints; the vote key's password
 HOME/data/                chain, state and write-ahead log; `omninode reset` removes only this
 HOME/omninode.lock        held by the running process, contains its process id
 ```
@@ -68,6 +69,11 @@ class Home:
     def keys(self) -> Path:
         """Folder of the keystores of `omninode keys`."""
         return self.path / "keys"
+
+    @property
+    def relayer_keystore(self) -> Path:
+        """The keystore of the account that pays for checkpoints on the settlement chain."""
+        return self.keys / "relayer.json"
 
     @property
     def data(self) -> Path:

@@ -19,7 +19,12 @@ from omninode.errors import ConfigError, StorageFault
 from omninode.node.config import NodeConfig
 from omninode.node.config_file import render_config
 from omninode.node.home import Home
-from omninode.node.keys.keystore import new_key, read_keystore, write_keystore
+from omninode.node.keys.keystore import (
+    keystore_address,
+    new_key,
+    read_keystore,
+    write_keystore,
+)
 from omninode.node.keys.passwords import make_password_file
 from omninode.node.net.identity import NodeIdentity
 
@@ -32,11 +37,13 @@ class HomeIdentity:
         address: EVM address of the vote key.
         public_key: The vote key's compressed public key.
         peer_id: The libp2p peer id.
+        relayer: EVM address of the account that pays for this validator's checkpoints.
     """
 
     address: bytes
     public_key: bytes
     peer_id: str
+    relayer: bytes = b""
 
 
 def create_keys(home: Home, *, password: str | None, light: bool = False) -> HomeIdentity:
@@ -44,8 +51,8 @@ def create_keys(home: Home, *, password: str | None, light: bool = False) -> Hom
 
     Args:
         home: The home; made with mode 0700 if it is not there.
-        password: Password of the vote key; `None` makes a random one and keeps it in the home, mode
-            0600.
+        password: Password of the vote key and the relayer's; `None` makes a random one and keeps it
+            in the home, mode 0600.
         light: Encrypt for a devnet: fast and weak.
 
     Raises:
@@ -57,10 +64,12 @@ def create_keys(home: Home, *, password: str | None, light: bool = False) -> Hom
     identity = NodeIdentity.load(home.node_key) if home.node_key.exists() else None
     identity = identity or NodeIdentity.create(home.node_key)
     if home.validator_keystore.exists():
-        key = _existing_key(home, password)
+        password = _known_password(home, password)
+        key = read_keystore(home.validator_keystore, password)
     else:
-        key = _new_vote_key(home, password, light=light)
-    return HomeIdentity(key.address, key.public_key, identity.peer_id)
+        key, password = _new_vote_key(home, password, light=light)
+    relayer = _relayer(home, password, light=light)
+    return HomeIdentity(key.address, key.public_key, identity.peer_id, relayer)
 
 
 def write_genesis(home: Home, text: str) -> None:
@@ -94,7 +103,8 @@ def refuse_existing(home: Home, *, force: bool) -> None:
         )
 
 
-def _existing_key(home: Home, password: str | None) -> SigningKey:
+def _known_password(home: Home, password: str | None) -> str:
+    """Return the password of an existing vote key."""
     if password is None:
         if not home.validator_password.is_file():
             raise ConfigError(
@@ -102,10 +112,21 @@ def _existing_key(home: Home, password: str | None) -> SigningKey:
                 hint="name it with --password-file",
             )
         password = home.validator_password.read_text(encoding="utf-8").removesuffix("\n")
-    return read_keystore(home.validator_keystore, password)
+    return password
 
 
-def _new_vote_key(home: Home, password: str | None, *, light: bool) -> SigningKey:
+def _relayer(home: Home, password: str, *, light: bool) -> bytes:
+    """Return the address of the relayer's key, which is made if it is not there (I2)."""
+    path = home.relayer_keystore
+    address = keystore_address(path) if path.exists() else None
+    if address is not None:
+        return address
+    key = new_key()
+    write_keystore(path, key, password, light=light)
+    return key.address
+
+
+def _new_vote_key(home: Home, password: str | None, *, light: bool) -> tuple[SigningKey, str]:
     key = new_key()
     # The guard comes first: a crash between the two must not leave a key without one (I3).
     if not home.signer_guard.exists():
@@ -114,7 +135,7 @@ def _new_vote_key(home: Home, password: str | None, *, light: bool) -> SigningKe
         home.validator_password.unlink(missing_ok=True)
         password = make_password_file(home.validator_password)
     write_keystore(home.validator_keystore, key, password, light=light)
-    return key
+    return key, password
 
 
 def _make_folders(home: Home) -> None:

@@ -94,7 +94,13 @@ def _run(
     from omninode.node.keys.node_keys import load_node_keys
 
     validator = config.node.mode == "validator"
-    keys = load_node_keys(home, validator=validator, password_file=password_file)
+    settlement = config.settlement
+    keys = load_node_keys(
+        home,
+        validator=validator,
+        relayer=settlement.relay and bool(settlement.endpoints),
+        password_file=password_file,
+    )
 
     import trio
 

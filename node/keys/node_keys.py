@@ -1,4 +1,4 @@
-"""The secret keys of a running node: its peer identity and, of a validator, its vote key."""
+"""The secret keys of a running node: peer identity; of a validator, vote key and relayer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,24 @@ class NodeKeys:
     Attributes:
         identity: The Ed25519 key by which peers know it.
         validator: The secp256k1 vote key; `None` for a node that never votes.
+        relayer: The key that pays for checkpoints on the settlement chain; `None` where none are
+            sent.
     """
 
     identity: NodeIdentity
     validator: SigningKey | None
+    relayer: SigningKey | None = None
 
 
-def load_node_keys(home: Home, *, validator: bool, password_file: Path | None = None) -> NodeKeys:
-    """Read a node's keys; takes about a second for a validator (scrypt).
+def load_node_keys(
+    home: Home, *, validator: bool, relayer: bool = False, password_file: Path | None = None
+) -> NodeKeys:
+    """Read a node's keys; takes about a second for each secp256k1 key (scrypt).
 
     Args:
         home: The node's home.
         validator: Whether to unlock the vote key.
+        relayer: Whether to unlock the relayer's key too, if this home of a validator has one.
         password_file: Value of `--password-file`; the file that `init` made is found without it.
 
     Raises:
@@ -51,7 +57,10 @@ def load_node_keys(home: Home, *, validator: bool, password_file: Path | None = 
     password = read_password(
         password_file, purpose="the validator's key", fallback=home.validator_password
     )
-    return NodeKeys(identity, read_keystore(home.validator_keystore, password))
+    vote_key = read_keystore(home.validator_keystore, password)
+    if not relayer or not home.relayer_keystore.is_file():
+        return NodeKeys(identity, vote_key)
+    return NodeKeys(identity, vote_key, read_keystore(home.relayer_keystore, password))
 
 
 def require_guard(home: Home) -> None:

@@ -162,7 +162,7 @@ peers = ["/ip4/1.2.3.4/udp/5", 7]
     ("text", "expected"),
     [
         ("rpc = 3", "omninode.toml:1: rpc: expected a section [rpc]"),
-        ("[rpc]\nport = true", "omninode.toml:2: rpc.port = True: expected an integer from 0"),
+        ("[rpc]\nport = true", "omninode.toml:2: rpc.port = true: expected an integer from 0"),
         ("[rpc]\nport = 65536", "omninode.toml:2: rpc.port = 65536: expected an integer from 0"),
         ("[rpc]\nport = -1", "omninode.toml:2: rpc.port = -1: expected an integer from 0 to 65535"),
         ("\n[rpc]\nport = ", "omninode.toml:3: not valid TOML: Invalid value"),

@@ -18,6 +18,7 @@
 | `f` fills of an account | account(20), height(8), event(4), role(1) | `FillReference` |
 | `o` closed or rejected order | order id(32) | `ClosedOrder` |
 | `a` transactions of an account | account(20), height(8), index(4) | empty |
+| `e` settlement chain | as `omninode.contracts.records` names it | what was confirmed and sent there |
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ MARKET_TRADE: Final = b"m"
 ACCOUNT_FILL: Final = b"f"
 CLOSED_ORDER: Final = b"o"
 ACCOUNT_TRANSACTION: Final = b"a"
+SETTLEMENT: Final = b"e"
 
 META_FORMAT: Final = META + b"format"
 META_GENESIS: Final = META + b"genesis"

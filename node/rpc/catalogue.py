@@ -5,7 +5,15 @@ from __future__ import annotations
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
-from omninode.node.rpc.methods import accounts, blocks, discover, markets, streams, transactions
+from omninode.node.rpc.methods import (
+    accounts,
+    blocks,
+    discover,
+    ethereum,
+    markets,
+    streams,
+    transactions,
+)
 from omninode.node.rpc.methods import node as node_methods
 from omninode.node.rpc.registry import Method
 
@@ -17,12 +25,14 @@ _MODULES: Final[tuple[ModuleType, ...]] = (
     accounts,
     streams,
     discover,
+    ethereum,
 )
 
 
 def _methods_of(module: ModuleType) -> list[Method[Any]]:
     """Return the methods that a module defines, in its order."""
-    return [value for value in vars(module).values() if isinstance(value, Method)]
+    single = [value for value in vars(module).values() if isinstance(value, Method)]
+    return [*single, *getattr(module, "FORWARDED", ())]
 
 
 METHODS: Final[MappingProxyType[str, Method[Any]]] = MappingProxyType(

@@ -1,9 +1,9 @@
 """From calls to responses: method table, parameters, the call itself, and its outcome as JSON.
 
 This is the RPC boundary: one of the two places of the program where any exception is caught. A
-`UserError` becomes its own error, anything unexpected `internal_error` with an id that the log has
-too, and the node lives on. Only what the error tree calls fatal (`StorageFault`, `BrokenInvariant`)
-goes further: to `on_fatal`, which stops the node.
+`UserError` or `EndpointError` becomes its own error, anything unexpected `internal_error` with an
+id that the log has too, and the node lives on. Only what the error tree calls fatal
+(`StorageFault`, `BrokenInvariant`) goes further: to `on_fatal`, which stops the node.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import trio
 
-from omninode.errors import BrokenInvariant, StorageFault, UserError
+from omninode.errors import BrokenInvariant, EndpointError, StorageFault, UserError
 from omninode.node.log import get_logger
 from omninode.node.rpc.envelope import (
     NULL_ID,
@@ -25,7 +25,7 @@ from omninode.node.rpc.envelope import (
     error_response,
     result_response,
 )
-from omninode.node.rpc.errors import ErrorObject, NoAnswerYet, error_object, error_of
+from omninode.node.rpc.errors import METHOD_HINTS, AnyError, NoAnswerYet, error_object, error_of
 from omninode.node.rpc.limits import RESPONSE_BYTES_MAX
 from omninode.node.rpc.registry import Method
 
@@ -77,14 +77,15 @@ class Dispatcher:
             context: Handed to the method.
         """
         if isinstance(item, Refusal):
-            self.observer.called("unknown", reason=str(item.error.data["reason"]), seconds=0.0)
+            self.observer.called("unknown", reason=item.error.reason, seconds=0.0)
             return error_response(item.id, item.error)
         started = trio.current_time()
         method = self.methods.get(item.method)
         if method is None:
             error = error_object(
                 "method_not_found",
-                f"there is no method {item.method[:64]}",
+                f"the method {item.method[:64]} does not exist",
+                hint=METHOD_HINTS.get(item.method, ""),
             )
             return self._finish(item, "unknown", started, error=error)
         try:
@@ -125,14 +126,14 @@ class Dispatcher:
         started: float,
         *,
         result: bytes = b"",
-        error: ErrorObject | None = None,
+        error: AnyError | None = None,
     ) -> Answer:
         if error is None and len(result) > RESPONSE_BYTES_MAX:
             error = error_object(
                 "response_too_large",
                 f"the result has {len(result)} bytes, at most {RESPONSE_BYTES_MAX} are sent",
             )
-        reason = "ok" if error is None else str(error.data["reason"])
+        reason = "ok" if error is None else error.reason
         self.observer.called(method, reason=reason, seconds=trio.current_time() - started)
         if call.id is None:
             return None
@@ -140,8 +141,8 @@ class Dispatcher:
             return result_response(call.id, result)
         return error_response(call.id or NULL_ID, error)
 
-    def _error(self, error: Exception, method: str) -> ErrorObject:
-        if isinstance(error, UserError):
+    def _error(self, error: Exception, method: str) -> AnyError:
+        if isinstance(error, UserError | EndpointError):
             return error_of(error)
         error_id = secrets.token_hex(8)
         _log.error("call_failed", method=method, error_id=error_id, exc_info=error)

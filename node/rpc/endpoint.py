@@ -116,11 +116,18 @@ class Endpoint:
             answers.append(answer)
         return answers
 
-    async def finish_batch(self, answers: list[Started]) -> Answer:
+    async def finish_batch(self, batch: Batch, answers: list[Started]) -> Answer:
         """Wait for the calls of a batch, all at once; returns its response."""
+        size = sum(len(answer) for answer in answers if isinstance(answer, bytes))
 
         async def wait(place: int, work: Coroutine[Any, Any, Answer]) -> None:
-            answers[place] = await work
+            nonlocal size
+            answer = await work
+            item = batch.items[place]
+            if size > RESPONSE_BYTES_MAX and isinstance(item, Call):
+                answer = _no_room(item)
+            size += len(answer or b"")
+            answers[place] = answer
 
         async with trio.open_nursery() as nursery:
             for place, answer in enumerate(answers):
@@ -133,7 +140,7 @@ class Endpoint:
         """Answer a request that came over HTTP; `None` if it was all notifications."""
         if isinstance(request, Batch):
             context = Context(self.node, in_batch=True)
-            return await self.finish_batch(self.begin_batch(request, context))
+            return await self.finish_batch(request, self.begin_batch(request, context))
         return await self.dispatcher.answer(request, Context(self.node))
 
 

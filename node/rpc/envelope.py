@@ -27,7 +27,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from omninode.node.rpc.errors import ErrorObject, error_object
+from omninode.node.rpc.errors import AnyError, ErrorObject, error_object
 from omninode.node.rpc.limits import ID_BYTES_MAX, METHOD_CHARS_MAX
 
 NULL_ID: Final = b"null"
@@ -175,7 +175,7 @@ def result_response(identifier: bytes, result: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (identifier, result)
 
 
-def error_response(identifier: bytes, error: ErrorObject) -> bytes:
+def error_response(identifier: bytes, error: AnyError) -> bytes:
     """Return the response that carries an error (J5)."""
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (identifier, _encode(error))
 

@@ -7,11 +7,11 @@ groups reasons.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from omninode.errors import UserError
+from omninode.errors import EndpointError, UserError
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -40,6 +40,8 @@ CODES: Final[Mapping[str, int]] = {
     "unknown_block": NOT_FOUND,
     "unknown_transaction": NOT_FOUND,
     "unknown_order": NOT_FOUND,
+    "unknown_withdrawal": NOT_FOUND,
+    "unknown_checkpoint": NOT_FOUND,
     "unknown_subscription": NOT_FOUND,
     "pruned": NOT_FOUND,
     "timeout": TIMEOUT,
@@ -52,6 +54,9 @@ CODES: Final[Mapping[str, int]] = {
     "stopping": NOT_READY,
     "busy": NOT_READY,
     "mempool_full": NOT_READY,
+    "not_checkpointed": NOT_READY,
+    "settlement_off": NOT_READY,
+    "settlement_unreachable": NOT_READY,
     "rate_limited": LIMITED,
     "too_many_connections": LIMITED,
     "too_many_subscriptions": LIMITED,
@@ -86,6 +91,8 @@ HINTS: Final[Mapping[str, str]] = {
     "unknown_block": "omni_status gives the newest height",
     "unknown_transaction": "ask the node that it was sent to",
     "unknown_order": "an order that ended long ago is not kept; ask an older node",
+    "unknown_withdrawal": "omni_getWithdrawals lists an account's withdrawals with their ids",
+    "unknown_checkpoint": "the first one comes an interval after genesis; ask again later",
     "unknown_subscription": "ids are per connection, as omni_subscribe returned them",
     "pruned": "ask a node that keeps all blocks",
     "timeout": "ask again; omni_getTransaction tells what became of a transaction",
@@ -98,6 +105,9 @@ HINTS: Final[Mapping[str, str]] = {
     "stopping": "ask another node",
     "busy": "ask again later",
     "mempool_full": "send again later, or to another node",
+    "not_checkpointed": "ask again after the next checkpoint; omni_getWithdrawals shows the state",
+    "settlement_off": "ask a node of a network with settlement, and with an endpoint for its chain",
+    "settlement_unreachable": "ask again in a moment, or another node; omni_status says more",
     "rate_limited": "wait for retry_after_ms; put many orders into one signed batch",
     "too_many_connections": "use one connection for many calls",
     "too_many_subscriptions": "end one with omni_unsubscribe, or open another connection",
@@ -122,6 +132,29 @@ HINTS: Final[Mapping[str, str]] = {
     "same_account": "name another account or subaccount",
 }
 """Hints for refusals that come without one."""
+
+
+_NO_KEYS: Final = "a node holds no keys: sign in the wallet, send it with eth_sendRawTransaction"
+_NO_FILTERS: Final = "a node keeps no filters: poll eth_blockNumber and eth_getLogs"
+
+METHOD_HINTS: Final[Mapping[str, str]] = {
+    "eth_sendTransaction": _NO_KEYS,
+    "eth_sign": _NO_KEYS,
+    "eth_signTransaction": _NO_KEYS,
+    "eth_signTypedData": _NO_KEYS,
+    "eth_signTypedData_v4": _NO_KEYS,
+    "eth_requestAccounts": _NO_KEYS,
+    "personal_sign": _NO_KEYS,
+    "eth_subscribe": "poll eth_blockNumber and eth_getLogs; omni_subscribe streams the exchange",
+    "eth_unsubscribe": "there are no eth_subscribe subscriptions here",
+    "eth_newFilter": _NO_FILTERS,
+    "eth_newBlockFilter": _NO_FILTERS,
+    "eth_newPendingTransactionFilter": _NO_FILTERS,
+    "eth_getFilterChanges": _NO_FILTERS,
+    "eth_getFilterLogs": _NO_FILTERS,
+    "eth_uninstallFilter": _NO_FILTERS,
+}
+"""What to do instead of calling methods that wallets know and that are not offered."""
 
 
 class InvalidParams(UserError):
@@ -155,6 +188,28 @@ class ErrorObject(msgspec.Struct, frozen=True):
     message: str
     data: dict[str, str | int]
 
+    @property
+    def reason(self) -> str:
+        """The stable word."""
+        return str(self.data["reason"])
+
+
+class ForwardedError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `error` member of a response with another server's error, as it came."""
+
+    code: int
+    message: str
+    data: object = None
+
+    @property
+    def reason(self) -> str:
+        """What metrics count it under."""
+        return "endpoint_error"
+
+
+AnyError: TypeAlias = ErrorObject | ForwardedError
+"""What a response can carry."""
+
 
 def error_object(reason: str, message: str, *, hint: str = "", **more: str | int) -> ErrorObject:
     """Build an error object.
@@ -169,6 +224,8 @@ def error_object(reason: str, message: str, *, hint: str = "", **more: str | int
     return ErrorObject(code=CODES.get(reason, REFUSED), message=message, data=data)
 
 
-def error_of(error: UserError) -> ErrorObject:
+def error_of(error: UserError | EndpointError) -> AnyError:
     """Return the error object of a refusal."""
+    if isinstance(error, EndpointError):
+        return ForwardedError(error.code, str(error), error.data)
     return error_object(error.reason, str(error), hint=error.hint)

@@ -27,6 +27,15 @@ CALL_TIMEOUT_S: Final = 10.0
 SYNC_TIMEOUT_MS_MAX: Final = 30_000
 """Longest wait of `omni_sendTransactionSync`."""
 
+FORWARDS_IN_FLIGHT_MAX: Final = 32
+"""Calls passed to the settlement chain's endpoint at once; further ones wait, in order."""
+
+FORWARDS_WAITING_MAX: Final = 1_000
+"""Calls waiting to be passed on; the next one is refused (`busy`)."""
+
+FORWARD_TIMEOUT_S: Final = 15.0
+"""A call that was not passed on and answered within this time is answered `timeout`."""
+
 TOKEN_BYTES: Final = 16 * 1024
 """A request costs as many tokens as it has calls, and at least one for each of these bytes it
 starts: parsing is work too."""

@@ -63,7 +63,7 @@ def _method(entry: Method[Any], result: Document) -> Document:
         "name": entry.name,
         "summary": entry.summary,
         "description": entry.description,
-        "paramStructure": "either",
+        "paramStructure": "by-position" if entry.forwards else "either",
         "params": describe_params(entry),
         "result": {"name": "result", "schema": result},
         "errors": [{"$ref": f"#/components/errors/{reason}"} for reason in reasons],
@@ -74,6 +74,8 @@ def _method(entry: Method[Any], result: Document) -> Document:
 
 def describe_params(entry: Method[Any]) -> list[Document]:
     """Return the content descriptors of a method's parameters, in their order."""
+    if entry.forwards:
+        return [{"name": "params", "required": False, "schema": {"type": "array"}}]
     _, components = msgspec.json.schema_components([entry.params], ref_template=_REFERENCE)
     schema = components[entry.params.__name__]
     required = set(schema.get("required", ()))

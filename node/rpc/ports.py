@@ -13,6 +13,7 @@ from omninode.dex.genesis import Genesis
 from omninode.dex.transaction import Transaction
 from omninode.node.net.peers import PeerInfo
 from omninode.node.rpc.feed import Feed
+from omninode.node.rpc.forwarding import Forwarding
 from omninode.node.rpc.receipts import Receipts
 from omninode.storage.chain import ChainStore
 from omninode.storage.history import History
@@ -165,7 +166,7 @@ class NodeParts:
     settlement: Settlement | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What a method is handed: the node's parts, and those of the interface itself.
 
@@ -173,12 +174,14 @@ class Services:
         parts: The node's.
         feed: Tells subscribers about stored blocks.
         receipts: What was acknowledged here and is not final yet.
+        forwarding: Passes calls on to the settlement chain.
         list_max: Longest list that one call returns.
     """
 
     parts: NodeParts
     feed: Feed
     receipts: Receipts
+    forwarding: Forwarding
     list_max: int
 
     @property

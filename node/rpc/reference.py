@@ -50,6 +50,13 @@ follows as notifications `omni_subscription` with `subscription`, `channel`, `he
 the newest sizes; nothing else is dropped. A client that falls too far behind is closed with code
 4008, one whose node stops with 1001. The server pings every 15 s.
 
+## The settlement chain
+
+`eth_*`, `net_*` and `web3_*` go to the node's endpoint of the settlement chain and come back as
+they are, errors too, so that a wallet or a library of an EVM chain can use the node as its
+endpoint. What is listed below passes, in single calls and in batches, with parameters by position;
+nothing that signs with an endpoint's keys, and no filters and subscriptions.
+
 ## Errors
 
 An error has `data.reason`, a stable word to program against, and `data.hint`, what to do next. A
@@ -63,9 +70,12 @@ def write_reference() -> str:
     """Return the whole page."""
     document = describe(METHODS)
     parts = [_INTRODUCTION, _errors(), "\n## Methods\n\n"]
-    parts += [f"- [`{name}`](#{_anchor(name)}): {m.summary}\n" for name, m in METHODS.items()]
+    own = {name: entry for name, entry in METHODS.items() if not entry.forwards}
+    parts += [f"- [`{name}`](#{_anchor(name)}): {m.summary}\n" for name, m in own.items()]
+    parts.append("- [Methods of the settlement chain](#methods-of-the-settlement-chain)\n")
     schemas = {entry["name"]: entry["result"]["schema"] for entry in document["methods"]}
-    parts += [_method(entry, schemas[name]) for name, entry in METHODS.items()]
+    parts += [_method(entry, schemas[name]) for name, entry in own.items()]
+    parts.append(_forwarded())
     parts.append("\n## Results\n")
     parts += [_schema(name, s) for name, s in sorted(document["components"]["schemas"].items())]
     return "".join(parts)
@@ -82,6 +92,18 @@ def _errors() -> str:
     lines = ["| code | reasons |\n| --- | --- |\n"]
     lines += [f"| {code} | {', '.join(by_code[code])} |\n" for code in sorted(by_code)]
     return "".join(lines)
+
+
+def _forwarded() -> str:
+    entries = [entry for entry in METHODS.values() if entry.forwards]
+    refusals = ", ".join(f"`{reason}`" for reason in entries[0].errors)
+    return "".join(
+        [
+            f"\n### Methods of the settlement chain\n\n{entries[0].description}\n",
+            f"Refusals of the node's own: {refusals}.\n\n| method | cost |\n| --- | --- |\n",
+            *(f"| `{entry.name}` | {entry.cost} |\n" for entry in entries),
+        ]
+    )
 
 
 def _method(entry: Method[Any], result: Document) -> str:

@@ -36,7 +36,8 @@ class Method(Generic[P]):
     """One method of the interface.
 
     `reads_state` methods are refused while the node is halted (PROTOCOL.md P5); `streams` methods
-    need a WebSocket.
+    need a WebSocket; those with `forwards` go to the settlement chain (`methods.ethereum`) with
+    whatever parameters they have.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Method(Generic[P]):
     is_async: bool
     reads_state: bool
     streams: bool
+    forwards: bool
     by_name: msgspec.json.Decoder[P]
     by_position: msgspec.json.Decoder[P]
 
@@ -114,6 +116,7 @@ def method(
             is_async=inspect.iscoroutinefunction(function),
             reads_state=reads_state,
             streams=streams,
+            forwards=False,
             by_name=msgspec.json.Decoder(params),
             by_position=msgspec.json.Decoder(_positional(params)),
         )

@@ -16,6 +16,7 @@ from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.dispatch import CallObserver, Dispatcher
 from omninode.node.rpc.endpoint import Endpoint
 from omninode.node.rpc.feed import Feed
+from omninode.node.rpc.forwarding import Forwarding
 from omninode.node.rpc.limits import CONNECTIONS_PER_CLIENT_DIVISOR
 from omninode.node.rpc.market_reads import ticker
 from omninode.node.rpc.ports import NodeParts, Services
@@ -113,7 +114,13 @@ class RpcService:
         self._told_s = trio.current_time()
         self.feed = Feed(genesis, ticker=partial(ticker, exchange))
         self.receipts = Receipts(nonce_window_ms=genesis.consensus.nonce_window_ms)
-        services = Services(parts, self.feed, self.receipts, settings.list_max)
+        services = Services(
+            parts=parts,
+            feed=self.feed,
+            receipts=self.receipts,
+            forwarding=Forwarding(parts.settlement),
+            list_max=settings.list_max,
+        )
         self.server = RpcServer(
             METHODS,
             node=services,

@@ -166,7 +166,7 @@ class Session:
                 await trio.sleep(int(request.error.data["retry_after_ms"]) / 1000)  # S3
             elif isinstance(request, Batch):
                 answers = self._endpoint.begin_batch(request, self._batch_context)
-                await self._start(nursery, self._endpoint.finish_batch(answers))
+                await self._start(nursery, self._endpoint.finish_batch(request, answers))
             else:
                 await self._call(nursery, request)
 

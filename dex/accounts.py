@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Balance:
-    """One subaccount's amount of one asset (C1); `key` is its record key without prefix."""
+    """One subaccount's amount of one asset (C1); `key` is its record key without prefix.
 
-    __slots__ = ("asset", "before", "dirty", "free", "held", "key")
+    `leaf` is its index in the balance tree of `bridge.balance_tree`, -1 while it has none.
+    """
+
+    __slots__ = ("asset", "before", "dirty", "free", "held", "key", "leaf")
 
     def __init__(self, key: bytes, asset: int) -> None:
         self.key = key
@@ -29,6 +32,7 @@ class Balance:
         self.held = 0
         self.dirty = False
         self.before = 0
+        self.leaf = -1
 
 
 class Owner:

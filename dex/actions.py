@@ -9,6 +9,8 @@ Rules
     A4. An action that decodes is well formed: enumerated words, lengths, alphabets, positive
         numbers and the fields that go together are checked here. Whether a market exists or a
         price lies on its grid is not: see `dex.transaction.check_stateless`.
+    A5. `VALIDATOR_ACTIONS` are what validators tell the exchange about the settlement chain; they
+        come by a scheme of their own (X5 of `dex.transaction`) and nobody else has them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
+from omninode.crypto import HASH_BYTES, SIGNATURE_BYTES
+from omninode.dex.bridge.deposits import Deposit
+from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX
 from omninode.dex.decimals import DECIMAL_CHARS_MAX, POSITIVE_PATTERN
 
 SUBACCOUNT_MAX: Final = 999
@@ -43,6 +48,7 @@ Permission = Literal["trade", "cancel", "transfer"]
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
 
 Address = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
+Hash = Annotated[bytes, msgspec.Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 Subaccount = Annotated[int, msgspec.Meta(ge=0, le=SUBACCOUNT_MAX)]
 TimestampMs = Annotated[int, msgspec.Meta(ge=0, le=TIMESTAMP_MAX)]
 Positive = Annotated[str, msgspec.Meta(max_length=DECIMAL_CHARS_MAX, pattern=POSITIVE_PATTERN)]
@@ -191,6 +197,44 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=8):
             raise ValueError(f"a batch has 1 to {BATCH_ITEMS_MAX} items, not {items}")
 
 
+class Withdraw(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Take free funds out to an address on the settlement chain; only the account's own key may."""
+
+    subaccount: Subaccount
+    asset: Name
+    amount: Positive
+    recipient: Address
+
+
+class AttestDeposits(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """A validator's word on the contract's deposits: the log up to `count` hashes to `hash`.
+
+    `deposits` are the last of them; the first follows the deposit that `parent` is the hash after.
+    Without deposits, `parent` is `hash` and known already.
+    """
+
+    parent: Hash
+    count: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+    hash: Hash
+    deposits: Annotated[tuple[Deposit, ...], msgspec.Meta(max_length=ATTESTED_DEPOSITS_MAX)]
+
+    def __post_init__(self) -> None:
+        """Refuse what no log could be (A4)."""
+        if len(self.deposits) > self.count:
+            raise ValueError(f"{len(self.deposits)} deposits can not end at {self.count}")
+        if not self.deposits and self.parent != self.hash:
+            raise ValueError("without deposits the parent is the hash itself")
+
+
+class SignCheckpoint(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """A validator's signature of a checkpoint's EIP-712 digest (`dex.bridge.evm`)."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+    signature: Annotated[
+        bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    ]
+
+
 Action = (
     PlaceOrder
     | CancelOrder
@@ -200,4 +244,8 @@ Action = (
     | ApproveAgent
     | RevokeAgent
     | Batch
+    | Withdraw
+    | AttestDeposits
+    | SignCheckpoint
 )
+VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (AttestDeposits, SignCheckpoint)

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from omninode.crypto import checksum_address
+from omninode.dex.bridge.checkpoints import Checkpoint
+from omninode.dex.bridge.deposits import Disagreement
 from omninode.dex.decimals import DECIMALS_MAX, format_units
 from omninode.dex.events import (
     AgentApproved,
     AgentRevoked,
+    CheckpointCertified,
+    CheckpointMade,
+    DepositCredited,
+    DepositDisagreement,
+    DepositIgnored,
     Event,
     LevelChanged,
     OrderRecord,
@@ -20,6 +29,7 @@ from omninode.dex.events import (
     OrderUpdated,
     Trade,
     Transferred,
+    WithdrawalRequested,
 )
 from omninode.dex.genesis import Genesis
 from omninode.dex.markets import MarketSpec
@@ -198,20 +208,91 @@ def event_document(rules: Genesis, event: Event, *, height: int, time_ms: int) -
             return _transfer_document(rules, event)
         case AgentApproved() | AgentRevoked():
             return _agent_document(event)
+        case CheckpointMade(checkpoint=checkpoint):
+            return {"event": "checkpoint", **checkpoint_document(checkpoint)}
+        case CheckpointCertified(certified=certified):
+            return {
+                "event": "checkpoint_certified",
+                **checkpoint_document(certified.checkpoint),
+                "signers": [index for index, _ in certified.signatures],
+            }
+        case _:
+            return _funds_document(rules, event)
 
 
 def _owner(order: OrderRecord) -> str:
     return account_text(order.account, order.subaccount)
 
 
+def asset_text(rules: Genesis, asset: str, amount: bytes) -> str:
+    """Write a 16-byte amount of an asset in human units."""
+    decimals = rules.assets[rules.asset_index[asset]].decimals
+    return format_units(amount_from_bytes(amount), decimals)
+
+
 def _transfer_document(rules: Genesis, event: Transferred) -> Document:
-    decimals = rules.assets[rules.asset_index[event.asset]].decimals
     return {
         "event": "transfer",
         "from": account_text(event.sender, event.sender_subaccount),
         "to": account_text(event.recipient, event.recipient_subaccount),
         "asset": event.asset,
-        "amount": format_units(amount_from_bytes(event.amount), decimals),
+        "amount": asset_text(rules, event.asset, event.amount),
+    }
+
+
+def _funds_document(
+    rules: Genesis,
+    event: DepositCredited | DepositIgnored | DepositDisagreement | WithdrawalRequested,
+) -> Document:
+    match event:
+        case DepositCredited():
+            return {
+                "event": "deposit",
+                "index": event.index,
+                "account": account_text(event.account, event.subaccount),
+                "asset": event.asset,
+                "amount": asset_text(rules, event.asset, event.amount),
+                "token": checksum_address(event.token),
+            }
+        case DepositIgnored():
+            return {
+                "event": "deposit_ignored",
+                "index": event.index,
+                "address": checksum_address(event.account),
+                "token": checksum_address(event.token),
+                "units": str(amount_from_bytes(event.amount)),
+            }
+        case DepositDisagreement():
+            return {"event": "deposit_disagreement", **disagreement_document(event)}
+        case WithdrawalRequested():
+            return {
+                "event": "withdrawal",
+                "index": event.index,
+                "account": account_text(event.account, event.subaccount),
+                "asset": event.asset,
+                "amount": asset_text(rules, event.asset, event.amount),
+                "token": checksum_address(event.token),
+                "recipient": checksum_address(event.recipient),
+                "transaction": "0x" + event.transaction_hash.hex(),
+            }
+
+
+def disagreement_document(disagreement: Disagreement | DepositDisagreement) -> Document:
+    """Return which validators say what about the first deposit that they see differently."""
+    return {
+        "index": disagreement.index,
+        "sides": [
+            {"hash": "0x" + side.hex(), "validators": [checksum_address(a) for a in addresses]}
+            for side, addresses in disagreement.sides
+        ],
+    }
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> Document:
+    """Return a checkpoint's fields under their own names, hashes as 0x hex."""
+    return {
+        name: "0x" + value.hex() if isinstance(value, bytes) else value
+        for name, value in msgspec.structs.asdict(checkpoint).items()
     }
 
 

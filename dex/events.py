@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
+
 
 class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
     """An order: as it is kept in the state while it rests, and as events and histories show it.
@@ -129,6 +131,73 @@ class AgentRevoked(msgspec.Struct, frozen=True, array_like=True, tag="agent_revo
     agent: bytes
 
 
+class DepositCredited(msgspec.Struct, frozen=True, array_like=True, tag="deposit"):
+    """A deposit on the settlement chain was credited; `index` is its number there, from 0."""
+
+    index: int
+    account: bytes
+    subaccount: int
+    asset: str
+    amount: bytes
+    token: bytes
+
+
+class DepositIgnored(msgspec.Struct, frozen=True, array_like=True, tag="deposit_ignored"):
+    """A deposit could not be credited: no asset has its token, or no balance could hold it."""
+
+    index: int
+    token: bytes
+    account: bytes
+    amount: bytes
+
+
+class DepositDisagreement(msgspec.Struct, frozen=True, array_like=True, tag="deposit_disagreement"):
+    """Validators attest different deposits: the first index that differs, and who says which hash.
+
+    The strongest side comes first.
+    """
+
+    index: int
+    sides: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+
+
+class WithdrawalRequested(msgspec.Struct, frozen=True, array_like=True, tag="withdrawal"):
+    """Funds left the exchange as leaf `index` of the withdrawal tree."""
+
+    index: int
+    account: bytes
+    subaccount: int
+    asset: str
+    amount: bytes
+    token: bytes
+    recipient: bytes
+    transaction_hash: bytes
+
+
+class CheckpointMade(msgspec.Struct, frozen=True, array_like=True, tag="checkpoint"):
+    """The block made a checkpoint, which waits for signatures."""
+
+    checkpoint: Checkpoint
+
+
+class CheckpointCertified(msgspec.Struct, frozen=True, array_like=True, tag="checkpoint_certified"):
+    """A checkpoint has signatures of > 2/3 of the power; the contract will take it."""
+
+    certified: CertifiedCheckpoint
+
+
 Event: TypeAlias = (
-    OrderUpdated | OrderRejected | Trade | LevelChanged | Transferred | AgentApproved | AgentRevoked
+    OrderUpdated
+    | OrderRejected
+    | Trade
+    | LevelChanged
+    | Transferred
+    | AgentApproved
+    | AgentRevoked
+    | DepositCredited
+    | DepositIgnored
+    | DepositDisagreement
+    | WithdrawalRequested
+    | CheckpointMade
+    | CheckpointCertified
 )

@@ -26,6 +26,7 @@ import msgspec
 from omninode.consensus.types import Validator, ValidatorSet
 from omninode.crypto import address_of, checksum_address, keccak256, parse_address
 from omninode.dex.actions import PPM, Name, Positive, Subaccount
+from omninode.dex.bridge.limits import SETTLEMENT_VALIDATORS_MAX
 from omninode.dex.decimals import (
     AMOUNT_LIMIT,
     DECIMAL_CHARS_MAX,
@@ -98,8 +99,24 @@ class GenesisValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beacon_key: Hex = ""
 
 
+class GenesisSettlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contract on the settlement chain that holds the exchange's tokens.
+
+    `start_block` is the first block that can hold its logs; a block counts once `confirmations`
+    follow it. A checkpoint is made every `checkpoint_interval_ms` of block time.
+    """
+
+    contract: AddressText
+    start_block: Count
+    confirmations: AtLeastOne = 12
+    checkpoint_interval_ms: AtLeastOne = 60_000
+
+
 class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An asset; `token` is its contract on the settlement chain, empty while it has none."""
+    """An asset; `token` is its contract on the settlement chain, empty while it has none.
+
+    An asset's base units are its token's: both have the same `decimals`.
+    """
 
     name: Name
     decimals: Decimals
@@ -150,6 +167,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     consensus: ConsensusParams = ConsensusParams()
     epochs: EpochParams = EpochParams()
     limits: AccountLimits = AccountLimits()
+    settlement: GenesisSettlement | None = None
 
     @cached_property
     def hash(self) -> bytes:
@@ -221,6 +239,26 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         index = self.asset_index.get(name)
         return None if index is None else self.assets[index].decimals
 
+    @cached_property
+    def asset_by_token(self) -> dict[bytes, int]:
+        """The place of the asset that a token stands for, by the token's address."""
+        return {
+            parse_address(asset.token): place
+            for place, asset in enumerate(self.assets)
+            if asset.token
+        }
+
+    def asset_token(self, name: str) -> bytes | None:
+        """Return an asset's token, or None (`dex.transaction.Rules`)."""
+        index = self.asset_index.get(name)
+        token = "" if index is None else self.assets[index].token
+        return parse_address(token) if token else None
+
+    @cached_property
+    def settlement_contract(self) -> bytes | None:
+        """Address of the settlement contract, or None (`dex.transaction.Rules`)."""
+        return None if self.settlement is None else parse_address(self.settlement.contract)
+
     def to_json(self) -> bytes:
         """Write the file: two spaces of indentation, every field, a newline at the end."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
@@ -259,6 +297,7 @@ def check_genesis(genesis: Genesis, *, source: str = "genesis") -> None:
         _check_assets(genesis.assets)
         _check_markets(genesis)
         _check_balances(genesis)
+        _check_settlement(genesis)
     except _WrongValue as error:
         raise ConfigError(f"{source}: {error}") from None
 
@@ -328,8 +367,9 @@ def _check_assets(assets: tuple[GenesisAsset, ...]) -> None:
         raise _WrongValue(f"assets: {len(assets)} of them, must be 1 to {ASSETS_MAX}")
     _check_distinct((asset.name for asset in assets), "assets")
     for place, asset in enumerate(assets):
-        if asset.token:
-            _check_address(asset.token, f"assets[{place}].token")
+        if asset.token and not any(_check_address(asset.token, f"assets[{place}].token")):
+            raise _WrongValue(f"assets[{place}].token: must not be the zero address")
+    _check_distinct((asset.token for asset in assets if asset.token), "assets")
 
 
 def _check_markets(genesis: Genesis) -> None:
@@ -369,3 +409,21 @@ def _check_balances(genesis: Genesis) -> None:
         supply[entry.asset] = supply.get(entry.asset, 0) + amount
         if supply[entry.asset] >= AMOUNT_LIMIT:  # G4
             raise _WrongValue(f"{path}.amount: more than 2**128 units of {entry.asset} in all")
+
+
+def _check_settlement(genesis: Genesis) -> None:
+    settlement = genesis.settlement
+    if settlement is None:
+        return
+    contract = _check_address(settlement.contract, "settlement.contract")
+    if not any(contract):
+        raise _WrongValue("settlement.contract: must not be the zero address")
+    if contract in genesis.asset_by_token:
+        raise _WrongValue("settlement.contract: is the token of an asset")
+    if not genesis.settlement_chain_id:
+        raise _WrongValue("settlement_chain_id: must be that of the settlement contract's chain")
+    if len(genesis.validators) > SETTLEMENT_VALIDATORS_MAX:
+        raise _WrongValue(
+            f"validators: {len(genesis.validators)} of them, the settlement contract takes at most "
+            f"{SETTLEMENT_VALIDATORS_MAX}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from omninode.crypto import parse_address
 from omninode.dex.accounts import Accounts
 from omninode.dex.agents import Agents
+from omninode.dex.bridge.state import Bridge
 from omninode.dex.client_ids import ClientIds
 from omninode.dex.fees import VALIDATOR_POOL, FeePots
 from omninode.dex.genesis import Genesis
@@ -14,7 +15,11 @@ from omninode.dex.open_orders import OpenOrders
 
 
 class State:
-    """Everything that the app hash covers. Only the modules of this package change it."""
+    """Everything that the app hash covers. Only the modules of this package change it.
+
+    `validator_set` is the set of the current epoch, the only one whose word on deposits and
+    checkpoints counts.
+    """
 
     def __init__(self, genesis: Genesis) -> None:
         window_ms = genesis.consensus.nonce_window_ms
@@ -24,6 +29,8 @@ class State:
         self.nonces = Nonces(window_ms)
         self.client_ids = ClientIds(window_ms)
         self.agents = Agents()
+        self.validator_set = genesis.validator_set
+        self.bridge = Bridge(genesis)
         self.markets: dict[str, Market] = {
             name: Market(spec, self._pots(spec)) for name, spec in genesis.market_specs.items()
         }

@@ -11,16 +11,20 @@ Rules
         act is judged in execution (P4). The account's own key signs by scheme 0 only, so a wallet
         never has to sign what it can not show.
     X4. A nonce is a millisecond timestamp, used once per (account, signer).
+    X5. Scheme 2: a validator's vote key signed a tagged hash of its own (P1). It carries
+        `VALIDATOR_ACTIONS`, which come by no other scheme; whether the account is a validator is
+        judged in execution.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
 
 from omninode.crypto import (
+    ADDRESS_BYTES,
     SIGNATURE_BYTES,
     SigningKey,
     checksum_address,
@@ -29,14 +33,18 @@ from omninode.crypto import (
     tagged_hash,
 )
 from omninode.dex.actions import (
+    VALIDATOR_ACTIONS,
     Action,
     Address,
+    AttestDeposits,
     Batch,
     CancelAll,
     PlaceOrder,
     ReplaceOrder,
+    SignCheckpoint,
     TimestampMs,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.decimals import OffGrid, parse_steps, parse_units
 from omninode.dex.eip712 import Domain, wallet_digest
@@ -49,6 +57,7 @@ TRANSACTION_BYTES_MAX: Final = 32_768
 
 SCHEME_WALLET: Final = 0
 SCHEME_AGENT: Final = 1
+SCHEME_VALIDATOR: Final = 2
 _ARRAY_OF_SIX: Final = b"\x96"
 _SIGNATURE_HEADER: Final = b"\xc4\x41"
 SIGNATURE_FIELD_BYTES: Final = len(_SIGNATURE_HEADER) + SIGNATURE_BYTES
@@ -58,13 +67,19 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """One signed transaction (X1). `raw`, `hash` and `signer` are kept beside the fields."""
 
     version: Annotated[int, msgspec.Meta(ge=TRANSACTION_VERSION, le=TRANSACTION_VERSION)]
-    scheme: Annotated[int, msgspec.Meta(ge=SCHEME_WALLET, le=SCHEME_AGENT)]
+    scheme: Annotated[int, msgspec.Meta(ge=SCHEME_WALLET, le=SCHEME_VALIDATOR)]
     account: Address
     nonce: TimestampMs
     action: Action
     signature: Annotated[
         bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
     ]
+
+    def __post_init__(self) -> None:
+        """Refuse an action by a scheme that does not carry it (X5)."""
+        if (self.scheme == SCHEME_VALIDATOR) is not (type(self.action) in VALIDATOR_ACTIONS):
+            kind = type(self.action).__name__
+            raise ValueError(f"scheme {self.scheme} does not carry {kind}")
 
     @cached_property
     def raw(self) -> bytes:
@@ -132,12 +147,19 @@ def signing_digest(transaction: Transaction, domain: Domain) -> bytes:
             nonce=transaction.nonce,
             domain=domain,
         )
+    if transaction.scheme == SCHEME_VALIDATOR:
+        return attestation_digest(transaction.unsigned, domain)
     return agent_digest(transaction.unsigned, domain)
 
 
 def agent_digest(unsigned: bytes, domain: Domain) -> bytes:
     """Return what a session key signs for the unsigned bytes of a transaction (X3)."""
     return tagged_hash("omni/transaction/1", domain.genesis_hash, unsigned)
+
+
+def attestation_digest(unsigned: bytes, domain: Domain) -> bytes:
+    """Return what a validator's vote key signs for the unsigned bytes of a transaction (X5)."""
+    return tagged_hash("omni/attestation/1", domain.genesis_hash, unsigned)
 
 
 def recover_signer(transaction: Transaction, domain: Domain) -> bytes:
@@ -156,6 +178,8 @@ def recover_signer(transaction: Transaction, domain: Domain) -> bytes:
             f"signed by {checksum_address(signer)}, not by {checksum_address(transaction.account)}",
             hint="sign the document of omni_getTypedData for this account and this network",
         )
+    if transaction.scheme == SCHEME_VALIDATOR and signer != transaction.account:
+        raise Rejected("bad_signature", "not signed by the vote key of the validator it names")
     if transaction.scheme == SCHEME_AGENT and signer == transaction.account:
         raise Rejected("bad_signature", "the account's own key signs typed data (scheme 0)")
     transaction.set_signer(signer)
@@ -189,6 +213,21 @@ def sign_agent(
         nonce=nonce,
         action=action,
         signature=key.sign(agent_digest(unsigned, domain)),
+    )
+    transaction.set_signer(key.address)
+    return transaction
+
+
+def sign_validator(key: SigningKey, action: Action, *, nonce: int, domain: Domain) -> Transaction:
+    """Sign one of `VALIDATOR_ACTIONS` with a validator's vote key (X5)."""
+    unsigned = encode_unsigned(SCHEME_VALIDATOR, account=key.address, nonce=nonce, action=action)
+    transaction = Transaction(
+        version=TRANSACTION_VERSION,
+        scheme=SCHEME_VALIDATOR,
+        account=key.address,
+        nonce=nonce,
+        action=action,
+        signature=key.sign(attestation_digest(unsigned, domain)),
     )
     transaction.set_signer(key.address)
     return transaction
@@ -228,6 +267,13 @@ class Rules(Protocol):
     def asset_decimals(self, name: str) -> int | None:
         """Return an asset's decimals, or None if there is no such asset."""
 
+    def asset_token(self, name: str) -> bytes | None:
+        """Return an asset's token on the settlement chain, or None if it has none."""
+
+    @property
+    def settlement_contract(self) -> bytes | None:
+        """Address of the contract, or None if the network settles nowhere."""
+
 
 def check_stateless(transaction: Transaction, rules: Rules) -> None:
     """Refuse what no state of the exchange could make succeed.
@@ -238,7 +284,8 @@ def check_stateless(transaction: Transaction, rules: Rules) -> None:
 
     Raises:
         Rejected: `unknown_market`, `unknown_asset`, `off_tick`, `off_lot`, `off_grid`, `malformed`
-            (a number too large) or `same_account`.
+            (a number too large), `same_account`, `no_settlement`, `not_withdrawable` or
+            `invalid_recipient`.
     """
     match transaction.action:
         case PlaceOrder() as order:
@@ -249,6 +296,10 @@ def check_stateless(transaction: Transaction, rules: Rules) -> None:
             _market(market, rules)
         case Transfer() as transfer:
             _check_transfer(transfer, transaction.account, rules)
+        case Withdraw() as withdraw:
+            check_withdrawal(withdraw, rules)
+        case AttestDeposits() | SignCheckpoint():
+            _settlement_contract(rules)
         case Batch() as batch:
             items: tuple[PlaceOrder | ReplaceOrder, ...] = batch.replaces + batch.orders
             for item in items:
@@ -293,3 +344,39 @@ def _check_transfer(transfer: Transfer, account: bytes, rules: Rules) -> None:
         parse_units(transfer.amount, decimals)
     except Malformed as error:
         raise Rejected("malformed", f"amount of {transfer.asset}: {error}") from None
+
+
+class WithdrawalTerms(NamedTuple):
+    """A checked withdrawal: the token and its base units."""
+
+    token: bytes
+    amount: int
+
+
+def check_withdrawal(withdraw: Withdraw, rules: Rules) -> WithdrawalTerms:
+    """Check a withdrawal against genesis.
+
+    Raises:
+        Rejected: `no_settlement`, `unknown_asset`, `not_withdrawable` (the asset has no token),
+            `invalid_recipient`, `off_grid` or `malformed`.
+    """
+    contract = _settlement_contract(rules)
+    decimals = rules.asset_decimals(withdraw.asset)
+    if decimals is None:
+        raise Rejected("unknown_asset", f"there is no asset {withdraw.asset}")
+    token = rules.asset_token(withdraw.asset)
+    if token is None:
+        raise Rejected("not_withdrawable", f"{withdraw.asset} has no token on the settlement chain")
+    if withdraw.recipient in (bytes(ADDRESS_BYTES), contract, token):
+        raise Rejected("invalid_recipient", "nobody could ever move funds sent to that address")
+    try:
+        return WithdrawalTerms(token, parse_units(withdraw.amount, decimals))
+    except Malformed as error:
+        raise Rejected("malformed", f"amount of {withdraw.asset}: {error}") from None
+
+
+def _settlement_contract(rules: Rules) -> bytes:
+    contract = rules.settlement_contract
+    if contract is None:
+        raise Rejected("no_settlement", "the network has no settlement chain")
+    return contract

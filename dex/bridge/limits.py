@@ -1,0 +1,19 @@
+"""Every bound of the settlement state, and what happens at the bound."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ATTESTED_DEPOSITS_MAX: Final = 64
+"""Most deposits in one attestation; more can not be encoded."""
+
+PENDING_DEPOSITS_MAX: Final = 256
+"""How far above the credited cursor a validator may attest; further is `too_far_ahead`, so that
+one that attests rubbish keeps so many deposits in the state and no more."""
+
+PENDING_CHECKPOINTS_MAX: Final = 64
+"""Checkpoints that wait for signatures; beyond it the oldest is dropped: the contract takes a newer
+one as well."""
+
+SETTLEMENT_VALIDATORS_MAX: Final = 256
+"""Signers that fit the contract's bitmap; genesis with settlement has no more validators."""

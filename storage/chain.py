@@ -19,6 +19,7 @@ from omninode.consensus.types import Block, Certificate, Header
 from omninode.encoding import decode, encode
 from omninode.errors import BrokenInvariant, ConfigError, Malformed, StorageFault
 from omninode.storage import keys
+from omninode.storage.bridge import BridgeIndex
 from omninode.storage.database import Database
 from omninode.storage.indexes import index_entries, kept_events
 from omninode.storage.journal import Journal
@@ -40,7 +41,7 @@ from omninode.storage.records import (
     SyncRun,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Version of everything under `keys`; another one is refused."""
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class ChainStore:
         self._journal = journal
         self._head = head
         self._next = head
+        self._bridge = BridgeIndex(database)
 
     @classmethod
     def open(cls, database: Database, journal: Journal, *, genesis_hash: bytes) -> Self:
@@ -137,6 +139,7 @@ class ChainStore:
         head = StoredHead(header, committed.outcome.app_hash, committed.certificate)
         self._next = head
         batch = _block_batch(committed)
+        batch += self._bridge.entries(header, committed.outcome.events)
         batch += self._journal.removals(committed.outcome.results)
         batch.append((keys.HEAD, encode(head)))
         await self._database.write(batch, sync=True)

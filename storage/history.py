@@ -1,5 +1,7 @@
 """What happened, newest first: trades, fills, transactions, and how orders ended.
 
+What is kept for ever, of money in and out, is in `bridge`.
+
 Rules
     H1. Entries are written in the batch of their block (`indexes`), so a page never shows a block
         that is not final, and a restart loses none.
@@ -11,11 +13,12 @@ Rules
 from __future__ import annotations
 
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from omninode.encoding import decode
 from omninode.errors import BrokenInvariant, Malformed, StorageFault
 from omninode.storage import keys
+from omninode.storage.bridge import BridgeHistory
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
 from omninode.storage.indexes import TAKER
@@ -35,11 +38,16 @@ FillPosition: TypeAlias = tuple[int, int, int]
 
 
 class History:
-    """Reads the index entries of an open database."""
+    """Reads the index entries of an open database.
+
+    Attributes:
+        bridge: Deposits, withdrawals and checkpoints.
+    """
 
     def __init__(self, database: Database, chain: ChainStore) -> None:
         self._database = database
         self._chain = chain
+        self.bridge: Final = BridgeHistory(database)
 
     def trades(self, market: str, *, limit: int, before: int | None = None) -> list[StoredTrade]:
         """Return trades of a market, newest first.

@@ -18,7 +18,13 @@
 | `f` fills of an account | account(20), height(8), event(4), role(1) | `FillReference` |
 | `o` closed or rejected order | order id(32) | `ClosedOrder` |
 | `a` transactions of an account | account(20), height(8), index(4) | empty |
-| `e` settlement chain | as `omninode.contracts.records` names it | what was confirmed and sent there |
+| `d` deposits of an account | account(20), index(8) | `StoredDeposit` |
+| `w` withdrawal | index(8) | `StoredWithdrawal` |
+| `v` withdrawals of an account | account(20), index(8) | empty |
+| `n` withdrawal tree | level(1), index(8) | the root of that full subtree |
+| `k` certified checkpoint | its height(8) | `StoredCheckpoint` |
+| `K` height of a checkpoint | its number(8) | its height(8) |
+| `e` settlement chain | as `contracts.records` names it | what was confirmed and sent there |
 """
 
 from __future__ import annotations
@@ -41,6 +47,12 @@ MARKET_TRADE: Final = b"m"
 ACCOUNT_FILL: Final = b"f"
 CLOSED_ORDER: Final = b"o"
 ACCOUNT_TRANSACTION: Final = b"a"
+ACCOUNT_DEPOSIT: Final = b"d"
+WITHDRAWAL: Final = b"w"
+ACCOUNT_WITHDRAWAL: Final = b"v"
+WITHDRAWAL_NODE: Final = b"n"
+CHECKPOINT: Final = b"k"
+CHECKPOINT_HEIGHT: Final = b"K"
 SETTLEMENT: Final = b"e"
 
 META_FORMAT: Final = META + b"format"
@@ -78,3 +90,8 @@ def market_prefix(market: str) -> bytes:
     """Return what the keys of a market's trades begin with."""
     name = market.encode()
     return MARKET_TRADE + bytes((len(name),)) + name
+
+
+def node_key(level: int, index: int) -> bytes:
+    """Return the key of a node of the withdrawal tree."""
+    return WITHDRAWAL_NODE + bytes((level,)) + height_bytes(index)

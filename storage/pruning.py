@@ -4,7 +4,7 @@ Rules
     R1. The state needs no block: it is stored whole. What is dropped are blocks, bodies, results,
         events, hash parts, certificates and index entries of old heights, oldest first.
     R2. The newest `BLOCKS_KEPT_MIN` blocks stay whatever their age, and none at or above
-        `keep_from_height` goes.
+        `keep_from_height` goes. Nothing of `bridge` goes.
     R3. A step's work is bounded and its removal one atomic batch, which need not be synced: after
         a crash it is done again.
 

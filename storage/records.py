@@ -8,7 +8,16 @@ from typing import Annotated
 import msgspec
 
 from omninode.consensus.types import Block, Certificate, Count, Hash, Header
-from omninode.dex.events import Event, OrderRejected, OrderUpdated, Trade
+from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
+from omninode.dex.events import (
+    DepositCredited,
+    DepositIgnored,
+    Event,
+    OrderRejected,
+    OrderUpdated,
+    Trade,
+    WithdrawalRequested,
+)
 from omninode.dex.outcomes import BlockOutcome, HashParts, TransactionResult
 
 
@@ -87,6 +96,30 @@ class ClosedOrder(msgspec.Struct, frozen=True, array_like=True):
     height: Count
     time_ms: Count
     outcome: OrderUpdated | OrderRejected
+
+
+class StoredDeposit(msgspec.Struct, frozen=True, array_like=True):
+    """A deposit with the height and time of the block that judged it."""
+
+    height: Count
+    time_ms: Count
+    event: DepositCredited | DepositIgnored
+
+
+class StoredWithdrawal(msgspec.Struct, frozen=True, array_like=True):
+    """A withdrawal with the height and time of the block that took it."""
+
+    height: Count
+    time_ms: Count
+    event: WithdrawalRequested
+
+
+class StoredCheckpoint(msgspec.Struct, frozen=True, array_like=True):
+    """A certified checkpoint with the height and time of the block that certified it."""
+
+    height: Count
+    time_ms: Count
+    certified: CertifiedCheckpoint
 
 
 Results = tuple[TransactionResult, ...]

@@ -11,6 +11,7 @@ from omninode.node.rpc.methods import (
     discover,
     ethereum,
     markets,
+    settlement,
     streams,
     transactions,
 )
@@ -23,6 +24,7 @@ _MODULES: Final[tuple[ModuleType, ...]] = (
     transactions,
     markets,
     accounts,
+    settlement,
     streams,
     discover,
     ethereum,

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -25,6 +26,7 @@ from omninode.dex.events import (
     OrderUpdated,
     Trade,
     Transferred,
+    WithdrawalRequested,
 )
 from omninode.dex.outcomes import IGNORED
 from omninode.dex.transaction import Transaction, order_id
@@ -125,6 +127,9 @@ class Receipts:
                 del self._waits[transaction_hash]
 
 
+_ABOUT_NO_ORDER: Final = (Transferred, AgentApproved, AgentRevoked, WithdrawalRequested)
+
+
 class _EventsByOrder:
     """A block's events by the orders they are about, made once for all who wait (in order)."""
 
@@ -135,7 +140,7 @@ class _EventsByOrder:
         for place, event in enumerate(events):
             for identifier in _orders_in(event):
                 self._places.setdefault(identifier, []).append(place)
-            if isinstance(event, Transferred | AgentApproved | AgentRevoked):
+            if isinstance(event, _ABOUT_NO_ORDER):
                 self._others.append(place)
 
     def about(self, orders: Iterable[bytes]) -> tuple[Event, ...]:

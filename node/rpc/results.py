@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 
+from omninode.node.rpc.settlement_results import SettlementShown
+
 OrderState = Literal[
     "received", "open", "partially_filled", "filled", "cancelled", "rejected", "expired"
 ]
@@ -46,6 +48,7 @@ class Status(TypedDict):
     halted: str | None
     peers: int
     validator: ValidatorSelf | None
+    settlement: SettlementShown | None
 
 
 class Peer(TypedDict):
@@ -224,7 +227,7 @@ class Sent(TypedDict):
 class FinalResult(TypedDict):
     """What became of a transaction: `code` is `ok` or `rejected`, with `reason`.
 
-    `events` are those of its block that concern its orders, transfer or session key; `fills` are
+    `events` are those of its block that concern its orders, funds or session key; `fills` are
     its account's sides of trades among them.
     """
 

@@ -13,6 +13,7 @@ from omninode.node.rpc import results
 from omninode.node.rpc.context import Context
 from omninode.node.rpc.ports import Services
 from omninode.node.rpc.registry import Params, method
+from omninode.node.rpc.settlement_reads import settlement_document
 from omninode.storage.records import StoredHead
 
 Document = dict[str, Any]
@@ -68,6 +69,7 @@ def get_status(context: Context[Services], params: Params) -> Document:
             "score": FULL_SCORE,
             "jailed": False,
         },
+        "settlement": settlement_document(node),
     }
 
 

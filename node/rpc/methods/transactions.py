@@ -21,6 +21,7 @@ from omninode.dex.events import (
     OrderUpdated,
     Trade,
     Transferred,
+    WithdrawalRequested,
 )
 from omninode.dex.transaction import Transaction, decode_transaction
 from omninode.dex.views import limits_view
@@ -191,7 +192,7 @@ def _final_result(
 def _events_of(
     transaction: Transaction, final: StoredTransaction, events: Iterable[Event]
 ) -> Iterable[Event]:
-    """Choose the events that concern a transaction's orders, transfer or session key."""
+    """Choose the events that concern a transaction's orders, funds or session key."""
     orders = {item.order_id for item in final.result.items if item.order_id}
     action, account = transaction.action, transaction.account
     for event in events:
@@ -209,6 +210,8 @@ def _events_of(
                     and event.sender_subaccount == action.subaccount
                     and event.recipient_subaccount == action.to_subaccount
                 )
+            case WithdrawalRequested(transaction_hash=transaction_hash):
+                concerned = transaction_hash == transaction.hash
             case AgentApproved() | AgentRevoked():
                 concerned = (
                     isinstance(action, ApproveAgent | RevokeAgent)

@@ -47,6 +47,7 @@ async def test_status(world: World, client: Client) -> None:
             "score": "1",
             "jailed": False,
         },
+        "settlement": None,
     }
     await world.block()
     later = await client.call("omni_status")

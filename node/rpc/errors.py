@@ -55,6 +55,7 @@ CODES: Final[Mapping[str, int]] = {
     "busy": NOT_READY,
     "mempool_full": NOT_READY,
     "not_checkpointed": NOT_READY,
+    "no_settlement": NOT_READY,
     "settlement_off": NOT_READY,
     "settlement_unreachable": NOT_READY,
     "rate_limited": LIMITED,
@@ -79,6 +80,8 @@ CODES: Final[Mapping[str, int]] = {
     "off_grid": BAD_ORDER,
     "insufficient_balance": BAD_FUNDS,
     "same_account": BAD_FUNDS,
+    "not_withdrawable": BAD_FUNDS,
+    "invalid_recipient": BAD_FUNDS,
 }
 """The code of each reason; a reason that is not here has `REFUSED`."""
 
@@ -106,7 +109,8 @@ HINTS: Final[Mapping[str, str]] = {
     "busy": "ask again later",
     "mempool_full": "send again later, or to another node",
     "not_checkpointed": "ask again after the next checkpoint; omni_getWithdrawals shows the state",
-    "settlement_off": "ask a node of a network with settlement, and with an endpoint for its chain",
+    "no_settlement": "only a network whose genesis names a settlement contract has this",
+    "settlement_off": "ask another node, or name an endpoint in settlement.endpoints of this one",
     "settlement_unreachable": "ask again in a moment, or another node; omni_status says more",
     "rate_limited": "wait for retry_after_ms; put many orders into one signed batch",
     "too_many_connections": "use one connection for many calls",
@@ -130,6 +134,8 @@ HINTS: Final[Mapping[str, str]] = {
     "off_grid": "omni_getGenesis gives each asset's decimals",
     "insufficient_balance": "omni_getAccount shows what the account has",
     "same_account": "name another account or subaccount",
+    "not_withdrawable": "omni_getGenesis gives each asset's token on the settlement chain",
+    "invalid_recipient": "name an address of yours on the settlement chain",
 }
 """Hints for refusals that come without one."""
 

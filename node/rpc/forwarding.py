@@ -4,7 +4,7 @@ Rules
     W1. At most `FORWARDS_IN_FLIGHT_MAX` calls are with the endpoint; further ones wait in order, up
         to `FORWARDS_WAITING_MAX`.
     W2. What the endpoint says goes to the caller unchanged, errors too. Our own refusals are
-        `settlement_off`, `settlement_unreachable`, `busy` and `timeout`.
+        `no_settlement`, `settlement_off`, `settlement_unreachable`, `busy` and `timeout`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from omninode.node.rpc.limits import (
 if TYPE_CHECKING:
     from omninode.node.rpc.ports import Settlement
 
-REFUSALS: Final = ("settlement_off", "settlement_unreachable", "busy", "timeout")
+REFUSALS: Final = ("no_settlement", "settlement_off", "settlement_unreachable", "busy", "timeout")
 """The reasons that a forwarded call may be refused with by this node."""
 
 
@@ -47,8 +47,10 @@ class Forwarding:
             UserError: One of `REFUSALS`.
         """
         settlement = self._settlement
-        if settlement is None or settlement.status().state == "off":
-            raise UserError("settlement_off", "this node has no endpoint of a settlement chain")
+        if settlement is None:
+            raise UserError("no_settlement", "the network has no settlement chain")
+        if settlement.status().state == "off":
+            raise UserError("settlement_off", "this node has no endpoint of the settlement chain")
         if self._limiter.statistics().tasks_waiting >= FORWARDS_WAITING_MAX:
             raise UserError("busy", "too many calls wait for the settlement chain")
         with trio.move_on_after(FORWARD_TIMEOUT_S):

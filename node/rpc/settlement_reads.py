@@ -41,11 +41,11 @@ def contract_text(node: Services) -> str:
     """Return the address of the settlement contract.
 
     Raises:
-        UserError: `settlement_off`: the network has none.
+        UserError: `no_settlement`: the network has none.
     """
     contract = node.genesis.settlement_contract
     if contract is None:
-        raise UserError("settlement_off", "the network has no settlement contract")
+        raise UserError("no_settlement", "the network has no settlement contract")
     return checksum_address(contract)
 
 

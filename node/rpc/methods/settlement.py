@@ -158,7 +158,7 @@ def _withdrawal(
 @method(
     "omni_getCheckpoint",
     result=results.CheckpointShown,
-    errors=("unknown_checkpoint", "settlement_off"),
+    errors=("unknown_checkpoint", "no_settlement"),
 )
 def get_checkpoint(context: Context[Services], params: GetCheckpoint) -> Document:
     """Return the newest certified checkpoint at or below a height, as the contract takes it."""
@@ -178,6 +178,7 @@ def get_checkpoint(context: Context[Services], params: GetCheckpoint) -> Documen
         "unknown_withdrawal",
         "not_checkpointed",
         "catching_up",
+        "no_settlement",
         "settlement_off",
         "settlement_unreachable",
     ),

@@ -62,6 +62,9 @@ REFUSALS: Final = (
     "off_lot",
     "off_grid",
     "same_account",
+    "no_settlement",
+    "not_withdrawable",
+    "invalid_recipient",
     "mempool_full",
 )
 

@@ -8,6 +8,7 @@ Rules
         clamped.
     J3. Addresses are 0x hex, with a right checksum or none; numbers with units are canonical
         decimal text (D1 of `dex.decimals`); byte strings are 0x hex.
+    J4. What validators say (`VALIDATOR_ACTIONS`) is shown and not read: nodes make it themselves.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ from omninode.dex.actions import (
     TIMESTAMP_MAX,
     Action,
     ApproveAgent,
+    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     PlaceOrder,
     ReplaceOrder,
     RevokeAgent,
+    SignCheckpoint,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.eip712 import Domain, typed_data
 from omninode.dex.transaction import SCHEME_WALLET, encode_unsigned
+from omninode.encoding import amount_from_bytes
 from omninode.errors import Malformed, UserError
 
 _REQUIRED: Final = object()
@@ -138,6 +143,12 @@ _FIELDS: Final[dict[type[Any], dict[str, _Field]]] = {
         "expires_ms": _Field(_TIMESTAMP),
     },
     RevokeAgent: {"agent": _Field(_ADDRESS, read=_read_address)},
+    Withdraw: {
+        **_IN_SUBACCOUNT,
+        "asset": _Field('a name such as "USDC"'),
+        "amount": _Field(_AMOUNT),
+        "recipient": _Field(_ADDRESS, read=_read_address),
+    },
     Batch: {name: _Field("a list", default=()) for name in ("cancels", "replaces", "orders")},
 }
 
@@ -150,8 +161,13 @@ _ACTIONS: Final[dict[str, type[Any]]] = {
     "approve_agent": ApproveAgent,
     "revoke_agent": RevokeAgent,
     "batch": Batch,
+    "withdraw": Withdraw,
 }
-_NAMES: Final = {kind: name for name, kind in _ACTIONS.items()}
+_NAMES: Final[dict[type[Any], str]] = {
+    **{kind: name for name, kind in _ACTIONS.items()},
+    AttestDeposits: "attest_deposits",
+    SignCheckpoint: "sign_checkpoint",
+}
 _ITEMS: Final[dict[str, type[Any]]] = {
     "cancels": CancelOrder,
     "replaces": ReplaceOrder,
@@ -190,7 +206,7 @@ def action_from_json(document: object) -> Request:
 
 
 def action_to_json(account: bytes, nonce: int, action: Action) -> dict[str, Any]:
-    """Return the JSON form of an action, all keys given; `action_from_json` reads it back."""
+    """Return the JSON form of an action, all keys given; `action_from_json` reads it back (J4)."""
     head = {
         "type": _NAMES[type(action)],
         "account": checksum_address(account),
@@ -199,7 +215,29 @@ def action_to_json(account: bytes, nonce: int, action: Action) -> dict[str, Any]
     if isinstance(action, Batch):
         items = {name: [_to_json(item) for item in getattr(action, name)] for name in _ITEMS}
         return {**head, **items}
+    if isinstance(action, AttestDeposits):
+        return {**head, **_attestation_to_json(action)}
+    if isinstance(action, SignCheckpoint):
+        return {**head, "number": action.number, "signature": "0x" + action.signature.hex()}
     return {**head, **_to_json(action)}
+
+
+def _attestation_to_json(action: AttestDeposits) -> dict[str, Any]:
+    """Return the fields of an attestation; amounts are in the tokens' base units."""
+    return {
+        "parent": "0x" + action.parent.hex(),
+        "count": action.count,
+        "hash": "0x" + action.hash.hex(),
+        "deposits": [
+            {
+                "token": checksum_address(deposit.token),
+                "account": checksum_address(deposit.account),
+                "subaccount": deposit.subaccount,
+                "units": str(amount_from_bytes(deposit.amount)),
+            }
+            for deposit in action.deposits
+        ],
+    }
 
 
 def typed_data_from_json(document: object, domain: Domain) -> dict[str, Any]:

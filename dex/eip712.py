@@ -6,6 +6,7 @@ Rules (P1)
     S2. The message has the action's own fields under their own names, with `account` and `nonce`
         before them; a wallet shows what will happen, in human numbers.
     S3. Items of a batch are typed structs of their own, without account and nonce.
+    S4. What validators sign (`VALIDATOR_ACTIONS`) is no typed data and has no place here.
 
 One table drives the digest and the document for wallets, so they can not drift apart. The digest is
 computed with cached type hashes and cached hashes of repeated words (a market, a side, a price); a
@@ -32,6 +33,7 @@ from omninode.dex.actions import (
     ReplaceOrder,
     RevokeAgent,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.limits import TEXT_HASHES_CACHED
 
@@ -85,6 +87,12 @@ _FIELDS: Final[dict[type[Any], tuple[tuple[str, str], ...]]] = {
         ("expires_ms", "uint64"),
     ),
     RevokeAgent: (("agent", "address"),),
+    Withdraw: (
+        _SUBACCOUNT,
+        ("asset", "string"),
+        ("amount", "string"),
+        ("recipient", "address"),
+    ),
     Batch: (("cancels", "Cancel[]"), ("replaces", "Replace[]"), ("orders", "Order[]")),
 }
 

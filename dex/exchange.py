@@ -24,13 +24,22 @@ from omninode.crypto import parse_address
 from omninode.dex.actions import (
     Action,
     ApproveAgent,
+    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     PlaceOrder,
     ReplaceOrder,
     RevokeAgent,
+    SignCheckpoint,
     Transfer,
+    Withdraw,
+)
+from omninode.dex.bridge.execution import (
+    attest_deposits,
+    end_block,
+    sign_checkpoint,
+    withdraw,
 )
 from omninode.dex.decimals import parse_units
 from omninode.dex.events import AgentApproved, AgentRevoked, Event, LevelChanged
@@ -53,7 +62,7 @@ from omninode.dex.outcomes import (
 from omninode.dex.records import all_records, head_entry, load_records, take_changes
 from omninode.dex.state import Context, State
 from omninode.dex.stored import HeadRecord
-from omninode.dex.transaction import SCHEME_WALLET, Transaction
+from omninode.dex.transaction import SCHEME_VALIDATOR, SCHEME_WALLET, Transaction
 from omninode.dex.transfers import transfer
 from omninode.errors import BrokenInvariant, Rejected
 
@@ -79,7 +88,7 @@ class Exchange:
         self.height = 0
         self.time_ms = genesis.genesis_time_ms
         self.app_hash = b""
-        self._supply: Final = _supply(genesis)
+        self._supply: Final = genesis.supply
         self._unsaved: dict[bytes, bytes | None] = {}
 
     @classmethod
@@ -132,6 +141,8 @@ class Exchange:
             results[index] = self._execute(block, block.transactions[index])
         state.nonces.end_block(block.height, block.time_ms)
         state.client_ids.end_block(block.height, block.time_ms)
+        if state.bridge.is_on:
+            end_block(state, block.height, block.time_ms)
         check_block(state)
         return self._finish(block, tuple(results[index] for index in range(len(results))))
 
@@ -149,7 +160,10 @@ class Exchange:
         if not state.nonces.use(nonce_key(account, signer, nonce)):
             return TransactionResult(transaction.hash, IGNORED, "nonce_used")
         permissions: tuple[str, ...] | None = None
-        if transaction.scheme != SCHEME_WALLET or signer != account:
+        if transaction.scheme == SCHEME_VALIDATOR:
+            if signer != account or state.validator_set.index_of(account) is None:
+                return TransactionResult(transaction.hash, REJECTED, "not_authorised")
+        elif transaction.scheme != SCHEME_WALLET or signer != account:
             agent = state.agents.find(account, signer, block.time_ms)
             if agent is None:
                 return TransactionResult(transaction.hash, REJECTED, "not_authorised")
@@ -200,16 +214,6 @@ class Exchange:
         return head_entry(HeadRecord(self.height, self.time_ms, self.app_hash))
 
 
-def _supply(genesis: Genesis) -> dict[int, int]:
-    """Add up the balances of genesis, by asset index."""
-    supply: dict[int, int] = {}
-    for entry in genesis.balances:
-        asset = genesis.asset_index[entry.asset]
-        amount = parse_units(entry.amount, genesis.assets[asset].decimals)
-        supply[asset] = supply.get(asset, 0) + amount
-    return supply
-
-
 def _credit_genesis(state: State) -> None:
     """Pay out the balances of genesis."""
     genesis = state.genesis
@@ -218,6 +222,8 @@ def _credit_genesis(state: State) -> None:
         account = state.accounts.account(parse_address(entry.address), entry.subaccount)
         amount = parse_units(entry.amount, genesis.assets[asset].decimals)
         state.accounts.credit(account.balance(asset), amount)
+    if state.bridge.is_on:
+        state.bridge.balances.touch(state.accounts.dirty)
 
 
 def _writes(changes: dict[str, Changes]) -> dict[bytes, bytes | None]:
@@ -271,6 +277,21 @@ def _revoke_agent(state: State, context: Context, action: RevokeAgent) -> Items:
     return _DONE
 
 
+def _withdraw(state: State, context: Context, action: Withdraw) -> Items:
+    withdraw(state, context, action)
+    return _DONE
+
+
+def _attest_deposits(state: State, context: Context, action: AttestDeposits) -> Items:
+    attest_deposits(state, context, action)
+    return _DONE
+
+
+def _sign_checkpoint(state: State, context: Context, action: SignCheckpoint) -> Items:
+    sign_checkpoint(state, context, action)
+    return _DONE
+
+
 _HANDLERS: Final[dict[type[Action], Handler]] = {
     PlaceOrder: _place,
     CancelOrder: _cancel,
@@ -280,4 +301,7 @@ _HANDLERS: Final[dict[type[Action], Handler]] = {
     ApproveAgent: _approve_agent,
     RevokeAgent: _revoke_agent,
     Batch: _batch,
+    Withdraw: _withdraw,
+    AttestDeposits: _attest_deposits,
+    SignCheckpoint: _sign_checkpoint,
 }

@@ -8,7 +8,8 @@ Rules
         (`dex.decimals`).
     G3. Numbers are in human units here; `markets.MarketSpec` has them in ticks, lots and base
         units.
-    G4. The supply of each asset fits 128 bits; nothing later creates any.
+    G4. The supply of each asset fits 128 bits; later only deposits add to it, as long as it does,
+        and withdrawals take from it.
 
 Everything that a network agrees on before its first block is here, and nothing else is: what one
 node chooses for itself is in `omninode.toml`.
@@ -201,6 +202,16 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     def asset_index(self) -> dict[str, int]:
         """An asset's place in the file, by which records name it."""
         return {asset.name: place for place, asset in enumerate(self.assets)}
+
+    @cached_property
+    def supply(self) -> dict[int, int]:
+        """What all balances of each asset make in base units, by asset index."""
+        supply: dict[int, int] = {}
+        for entry in self.balances:
+            asset = self.asset_index[entry.asset]
+            amount = parse_units(entry.amount, self.assets[asset].decimals)
+            supply[asset] = supply.get(asset, 0) + amount
+        return supply
 
     def market_spec(self, index: int) -> MarketSpec:
         """Turn one market into integers.

@@ -7,7 +7,8 @@ Rules
         ordered by key, so it depends on what changed and not on how the code went about it.
     H3. Height 0 chains from the genesis hash and has every first record in its deltas.
 
-About a microsecond a change. Full Merkle roots are for checkpoints and come with them.
+About a microsecond a change. Full Merkle roots are made at checkpoints and stand in the delta of
+module `bridge` then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from omninode.crypto import tagged_hash
 from omninode.dex.outcomes import HashParts, TransactionResult
 from omninode.encoding import encode
 
-MODULES: Final = ("accounts", "orders", "markets", "nonces", "client_ids", "agents")
+MODULES: Final = ("accounts", "orders", "markets", "nonces", "client_ids", "agents", "bridge")
 
 Changes = list[tuple[bytes, bytes | None]]
 

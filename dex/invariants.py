@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from omninode.dex.accounts import Account
 from omninode.dex.book import check_book
+from omninode.dex.bridge.checks import check_bridge
 from omninode.dex.state import State
 from omninode.errors import BrokenInvariant
 
 
 def check_block(state: State) -> None:
     """Check conservation over the changed balances and that no changed book is crossed.
+
+    What deposits brought and withdrawals took is the bridge's to say.
 
     Raises:
         BrokenInvariant: Funds were made or lost, a balance is negative, or a book is crossed.
@@ -24,6 +27,8 @@ def check_block(state: State) -> None:
             raise BrokenInvariant(f"the balance 0x{balance.key.hex()} is negative")
         difference = balance.free + balance.held - balance.before
         change[balance.asset] = change.get(balance.asset, 0) + difference
+    for asset, minted in state.bridge.minted.items():
+        change[asset] = change.get(asset, 0) - minted
     for asset, difference in change.items():
         if difference:
             name = state.genesis.assets[asset].name
@@ -49,18 +54,21 @@ def check_state(state: State, supply: dict[int, int]) -> None:
 
     Args:
         state: The state between two blocks.
-        supply: What `supplies` was at genesis.
+        supply: What `supplies` was at genesis; deposits and withdrawals since then are added.
 
     Raises:
         BrokenInvariant: The first breach found.
     """
     now = supplies(state)
-    for asset in sorted(now.keys() | supply.keys()):
-        if now.get(asset, 0) != supply.get(asset, 0):
+    flows = state.bridge.flows
+    for asset in sorted(now.keys() | supply.keys() | flows.keys()):
+        expected = supply.get(asset, 0)
+        if asset in flows:
+            expected += flows[asset].credited - flows[asset].withdrawn
+        if now.get(asset, 0) != expected:
             name = state.genesis.assets[asset].name
-            raise BrokenInvariant(
-                f"{now.get(asset, 0)} units of {name}, not {supply.get(asset, 0)}"
-            )
+            raise BrokenInvariant(f"{now.get(asset, 0)} units of {name}, not {expected}")
+    check_bridge(state)
     resting = sum(check_book(market.book) for market in state.market_list)
     if resting != len(state.open_orders.by_id):
         raise BrokenInvariant(f"{resting} orders rest, {len(state.open_orders.by_id)} are open")

@@ -1,8 +1,8 @@
 """The order in which a block's transactions are executed (PROTOCOL.md P4).
 
 Rules
-    O1. By `(phase, account rank, nonce)`. Class 0 are cancels and revocations, 1 post-only orders,
-        2 the rest; a batch has the highest class of its parts.
+    O1. By `(phase, account rank, nonce)`. Class 0 are cancels and revocations and what validators
+        say, 1 post-only orders, 2 the rest; a batch has the highest class of its parts.
     O2. `phase = max(class, phase of the account's previous transaction in nonce order)`: an
         account's own transactions never overtake each other.
     O3. An account's rank is `keccak(seed | account)`: nobody can buy a better place with more
@@ -18,11 +18,13 @@ from typing import Final
 from omninode.crypto import keccak256
 from omninode.dex.actions import (
     Action,
+    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     PlaceOrder,
     RevokeAgent,
+    SignCheckpoint,
 )
 from omninode.dex.transaction import Transaction
 
@@ -37,6 +39,8 @@ def action_class(action: Action) -> int:
     if kind is PlaceOrder:
         return POST_ONLY if action.post_only else THE_REST  # type: ignore[union-attr]
     if kind is CancelOrder or kind is CancelAll or kind is RevokeAgent:
+        return CANCELS
+    if kind is AttestDeposits or kind is SignCheckpoint:
         return CANCELS
     if isinstance(action, Batch):
         if action.replaces:

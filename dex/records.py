@@ -2,7 +2,7 @@
 
 Rules
     R1. The first byte of a key names the module (`PREFIXES`); the rest has a fixed length per
-        module.
+        module, in module `bridge` per kind of record (`bridge.records`).
     R2. Loading the records gives the state back exactly, also the priority of resting orders.
     R3. A changed record is encoded once per block, however often it changed.
     R4. The head record (height, time, app hash) is written every block and hashed in none.
@@ -18,6 +18,7 @@ import msgspec
 from omninode.crypto import ADDRESS_BYTES
 from omninode.dex.accounts import Balance
 from omninode.dex.book import Order
+from omninode.dex.bridge.records import bridge_records, load_bridge, take_bridge
 from omninode.dex.events import OrderRecord
 from omninode.dex.fees import hold_needed
 from omninode.dex.hashing import Changes
@@ -42,10 +43,11 @@ PREFIXES: Final = {
     "nonces": b"n",
     "client_ids": b"c",
     "agents": b"g",
+    "bridge": b"b",
 }
 HEAD_KEY: Final = b"h"
 
-_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT = PREFIXES.values()
+_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT, _BRIDGE = PREFIXES.values()
 _BALANCE_KEY_BYTES: Final = ADDRESS_BYTES + 2 + 2
 _T = TypeVar("_T")
 
@@ -63,6 +65,8 @@ def take_changes(state: State) -> dict[str, Changes]:
             for (account, agent), approval in state.agents.changed.items()
         ],
     }
+    if state.bridge.is_on:
+        changes["bridge"] = [(_BRIDGE + key, value) for key, value in take_bridge(state.bridge)]
     for market in state.market_list:
         market.dirty = False
     state.accounts.clear()
@@ -91,6 +95,8 @@ def all_records(state: State) -> Iterator[tuple[bytes, bytes]]:
         yield _CLIENT_IDS + height.to_bytes(8, "big"), encode(ids)
     for address, agent, approval in state.agents.records():
         yield _AGENT + address + agent, encode(approval)
+    for key, value in bridge_records(state):
+        yield _BRIDGE + key, value
 
 
 def head_entry(head: HeadRecord) -> tuple[bytes, bytes]:
@@ -130,6 +136,7 @@ def load_records(state: State, records: Iterable[tuple[bytes, bytes]]) -> HeadRe
         for key, value in sorted(by_module[_AGENT]):
             address, agent = key[:ADDRESS_BYTES], key[ADDRESS_BYTES:]
             state.agents.load(address, agent, _read(value, AgentRecord))
+        load_bridge(state, by_module[_BRIDGE])
         return _read(heads[0][1], HeadRecord)
     except (Malformed, KeyError, IndexError) as error:
         raise StorageFault(f"a state record can not be read: {error}") from None

@@ -10,6 +10,7 @@ from omninode.crypto import checksum_address
 from omninode.dex.accounts import Account
 from omninode.dex.actions import BATCH_ITEMS_MAX
 from omninode.dex.book import Book, Order
+from omninode.dex.bridge.state import Flow
 from omninode.dex.decimals import format_units
 from omninode.dex.documents import (
     Document,
@@ -20,6 +21,7 @@ from omninode.dex.documents import (
 )
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import GenesisMarket
+from omninode.dex.invariants import supplies
 from omninode.dex.limits import BOOK_DEPTH_MAX
 from omninode.dex.markets import Market
 from omninode.dex.open_orders import OPEN, PARTIALLY_FILLED, order_record
@@ -168,6 +170,40 @@ def _levels(book: Book, depth: int) -> tuple[list[tuple[int, int]], list[tuple[i
     bids = [(price, book.bids[price].lots) for price in reversed(book.bid_prices[-depth:])]
     asks = [(-key, book.asks[-key].lots) for key in reversed(book.ask_keys[-depth:])]
     return bids, asks
+
+
+def supply_view(exchange: Exchange) -> Document:
+    """Return what there is of each asset, and what came in and went out (`omni_getSupply`).
+
+    `genesis + credited - withdrawn` is `exchange`, the sum of all balances.
+    """
+    state, rules = exchange.state, exchange.rules
+    bridge, balances = state.bridge, supplies(state)
+    assets = []
+    for index, asset in enumerate(rules.assets):
+        flow = bridge.flows.get(index, Flow())
+        amounts = {
+            "exchange": balances.get(index, 0),
+            "genesis": rules.supply.get(index, 0),
+            "credited": flow.credited,
+            "withdrawn": flow.withdrawn,
+        }
+        assets.append(
+            {
+                "asset": asset.name,
+                "token": asset.token or None,
+                "decimals": asset.decimals,
+                **{name: format_units(units, asset.decimals) for name, units in amounts.items()},
+            }
+        )
+    credited = bridge.deposits.credited
+    return {
+        "height": exchange.height,
+        "block_time_ms": exchange.time_ms,
+        "assets": assets,
+        "deposits": {"count": credited.count, "hash": "0x" + credited.hash.hex()},
+        "withdrawals": {"count": bridge.withdrawals.count},
+    }
 
 
 def limits_view(exchange: Exchange, address: bytes) -> Document:

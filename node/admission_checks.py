@@ -5,7 +5,7 @@ None of it decides whether a block is valid; execution judges again (PROTOCOL.md
 
 from __future__ import annotations
 
-from omninode.dex.transaction import SCHEME_WALLET, Transaction
+from omninode.dex.transaction import SCHEME_AGENT, SCHEME_VALIDATOR, Transaction
 from omninode.errors import UserError
 from omninode.node.admission_ports import AdmissionPorts
 
@@ -26,10 +26,10 @@ class StateChecks:
         """Refuse what the unverified fields show already.
 
         Raises:
-            UserError: `nonce_out_of_window`, or for a wallet's transaction as `check_state`.
+            UserError: `nonce_out_of_window`, or as `check_state` unless a session key signed.
         """
         self._check_window(transaction.nonce)
-        if transaction.scheme == SCHEME_WALLET:
+        if transaction.scheme != SCHEME_AGENT:
             self.check_state(transaction, signer=transaction.account)
 
     def _check_window(self, nonce: int) -> None:
@@ -45,16 +45,19 @@ class StateChecks:
             )
 
     def check_state(self, transaction: Transaction, *, signer: bytes) -> None:
-        """Refuse by funds, authority and used nonces.
+        """Refuse by funds, authority and used nonces; a validator's word needs no funds.
 
         Raises:
             UserError: `insufficient_balance`, `not_authorised` or `nonce_used`.
         """
         state = self._ports.state
         account = transaction.account
-        if not state.is_funded(account):
+        if transaction.scheme == SCHEME_VALIDATOR:
+            if not state.is_validator(account):
+                raise UserError("not_authorised", "the account is not a validator's")
+        elif not state.is_funded(account):
             raise UserError("insufficient_balance", "the account owns nothing on the exchange")
-        if not state.is_authorised(account, signer):
+        elif not state.is_authorised(account, signer):
             raise UserError("not_authorised", "the session key is not approved by the account")
         if state.is_nonce_used(account, signer, transaction.nonce):
             raise UserError(

@@ -29,6 +29,10 @@ class AdmissionState(Protocol):
         """Whether a key may act for an account."""
         ...
 
+    def is_validator(self, account: bytes) -> bool:
+        """Whether an account is the address of a validator's vote key."""
+        ...
+
 
 class AcknowledgedLog(Protocol):
     """Durable memory of what was acknowledged (`storage.journal.Journal`)."""

@@ -39,3 +39,7 @@ class ExchangeAdmission:
             return True
         agents = self._exchange.state.agents
         return agents.find(account, signer, self._exchange.time_ms) is not None
+
+    def is_validator(self, account: bytes) -> bool:
+        """Whether an account is the address of a vote key of the current set."""
+        return self._exchange.state.validator_set.index_of(account) is not None

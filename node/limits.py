@@ -18,6 +18,12 @@ Overflow: as above.
 POOL_PER_SIGNER_MAX: Final = 5_000
 """Pending transactions of one key. Overflow: its newest is refused with `mempool_full`."""
 
+POOL_PER_VALIDATOR_MAX: Final = 128
+"""Pending attestations and checkpoint signatures of one validator, whatever else is pending.
+
+Overflow: as above.
+"""
+
 # --- Admission -----------------------------------------------------------------------------------
 
 INLINE_SIGNATURES_MAX: Final = 16

@@ -2,12 +2,13 @@
 
 Rules
     M1. The pool is bounded by count, by bytes and per signer. At a bound the newest is refused:
-        what was acknowledged before is never pushed out by what comes later.
+        what was acknowledged before is never pushed out by what comes later. What validators say
+        (scheme 2) has a bound per validator instead, so that no flood of orders shuts it out.
     M2. It holds at most one transaction per (account, signer, nonce): only one could count.
     M3. A transaction leaves when it is executed, when another with its nonce is, or when chain time
         has passed its nonce window, so that it can provably never count (PROTOCOL.md P8).
-    M4. A block gets the oldest first, of funded accounts, up to a number per signer, per block and
-        of bytes (inclusion policy, P3). What does not fit stays and is next.
+    M4. A block gets the oldest first, of funded accounts and of validators, up to a number per
+        signer, per block and of bytes (inclusion policy, P3). What does not fit stays and is next.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from omninode.dex.transaction import Transaction
+from omninode.dex.transaction import SCHEME_VALIDATOR, Transaction
 from omninode.errors import UserError
+from omninode.node.limits import POOL_PER_VALIDATOR_MAX
 
 EXPIRY_BUCKET_MS = 1_000
 """Transactions expire in groups of this much nonce time, so one may stay this much longer."""
@@ -56,6 +58,11 @@ class _Entry:
     received_ms: int
 
 
+def _payer(transaction: Transaction) -> tuple[int, bytes]:
+    """Return what a transaction is counted under (M1): validators' word apart from all else."""
+    return (int(transaction.scheme == SCHEME_VALIDATOR), transaction.signer)
+
+
 def _nonce_key(transaction: Transaction) -> _NonceKey:
     return (transaction.account, transaction.signer, transaction.nonce)
 
@@ -73,7 +80,7 @@ class Mempool:
         self._nonce_window_ms = nonce_window_ms
         self._entries: dict[bytes, _Entry] = {}
         self._by_nonce: dict[_NonceKey, bytes] = {}
-        self._per_signer: dict[bytes, int] = {}
+        self._per_signer: dict[tuple[int, bytes], int] = {}
         self._buckets: dict[int, set[bytes]] = {}
         self._bytes = 0
 
@@ -116,24 +123,26 @@ class Mempool:
                 f"another transaction with nonce {transaction.nonce} is pending",
                 hint="use max(now_ms, last + 1) as nonce",
             )
-        signer = transaction.signer
-        held = self._per_signer.get(signer, 0)
-        self._check_room(len(transaction.raw), held)
+        payer = _payer(transaction)
+        held = self._per_signer.get(payer, 0)
+        self._check_room(transaction, held)
         self._entries[transaction_hash] = _Entry(transaction, received_ms)
         self._by_nonce[key] = transaction_hash
-        self._per_signer[signer] = held + 1
+        self._per_signer[payer] = held + 1
         bucket = transaction.nonce // EXPIRY_BUCKET_MS
         self._buckets.setdefault(bucket, set()).add(transaction_hash)
         self._bytes += len(transaction.raw)
         return True
 
-    def _check_room(self, size: int, held_by_signer: int) -> None:
+    def _check_room(self, transaction: Transaction, held_by_signer: int) -> None:
         """Refuse the newest at a bound (M1)."""
-        limits = self._limits
-        if held_by_signer >= limits.per_signer_max:
+        limits, size = self._limits, len(transaction.raw)
+        by_validator = transaction.scheme == SCHEME_VALIDATOR
+        if held_by_signer >= (POOL_PER_VALIDATOR_MAX if by_validator else limits.per_signer_max):
             message = f"{held_by_signer} transactions of this signer are pending"
             raise UserError("mempool_full", message, hint="wait until some are final")
-        if len(self._entries) >= limits.count_max or self._bytes + size > limits.bytes_max:
+        is_full = len(self._entries) >= limits.count_max or self._bytes + size > limits.bytes_max
+        if is_full and not by_validator:
             message = f"{len(self._entries)} transactions are pending"
             raise UserError("mempool_full", message, hint="send again in a moment")
 
@@ -169,12 +178,12 @@ class Mempool:
             return None
         transaction = entry.transaction
         del self._by_nonce[_nonce_key(transaction)]
-        signer = transaction.signer
-        held = self._per_signer[signer] - 1
+        payer = _payer(transaction)
+        held = self._per_signer[payer] - 1
         if held:
-            self._per_signer[signer] = held
+            self._per_signer[payer] = held
         else:
-            del self._per_signer[signer]
+            del self._per_signer[payer]
         bucket = transaction.nonce // EXPIRY_BUCKET_MS
         self._buckets[bucket].discard(transaction_hash)
         if not self._buckets[bucket]:
@@ -207,10 +216,11 @@ class Mempool:
             if size > bytes_left or count >= limits.per_signer_max:
                 continue
             account = transaction.account
-            if account not in known:
-                known[account] = funded(account)
-            if not known[account]:
-                continue
+            if transaction.scheme != SCHEME_VALIDATOR:
+                if account not in known:
+                    known[account] = funded(account)
+                if not known[account]:
+                    continue
             chosen.append(transaction_hash)
             per_signer[transaction.signer] = count + 1
             bytes_left -= size
@@ -222,7 +232,7 @@ class Mempool:
         It looks at the excluded ones (which are the oldest) and at one more, as a rule.
         """
         for transaction_hash, transaction in self._outside(excluded):
-            if funded(transaction.account):
+            if transaction.scheme == SCHEME_VALIDATOR or funded(transaction.account):
                 return self._entries[transaction_hash].received_ms
         return None
 

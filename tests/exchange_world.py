@@ -6,10 +6,25 @@ the signature check is the real thing. `conftest.py` files load this module by i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from omninode.crypto import SIGNATURE_BYTES, SigningKey, checksum_address, keccak256
-from omninode.dex.actions import Action, CancelAll, CancelOrder, PlaceOrder, ReplaceOrder, Transfer
+from omninode.dex.actions import (
+    VALIDATOR_ACTIONS,
+    Action,
+    AttestDeposits,
+    CancelAll,
+    CancelOrder,
+    PlaceOrder,
+    ReplaceOrder,
+    SignCheckpoint,
+    Transfer,
+    Withdraw,
+)
+from omninode.dex.bridge.deposits import Deposit, next_deposit_hash
 from omninode.dex.events import Event
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import (
@@ -19,12 +34,14 @@ from omninode.dex.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisMarket,
+    GenesisSettlement,
     GenesisValidator,
     check_genesis,
 )
 from omninode.dex.invariants import check_state
 from omninode.dex.outcomes import BlockInput, BlockOutcome, TransactionResult
-from omninode.dex.transaction import SCHEME_AGENT, SCHEME_WALLET, Transaction
+from omninode.dex.transaction import SCHEME_AGENT, SCHEME_VALIDATOR, SCHEME_WALLET, Transaction
+from omninode.encoding import amount_to_bytes
 
 ALICE, BOB, CAROL, DAVE = (keccak256(name)[-20:] for name in (b"alice", b"bob", b"carol", b"dave"))
 TREASURY, DEVELOPMENT = (keccak256(name)[-20:] for name in (b"treasury", b"development"))
@@ -80,6 +97,72 @@ def make_genesis(**changes: Any) -> Genesis:
     return genesis
 
 
+VALIDATORS = tuple(SigningKey(keccak256(b"validator %d" % n)) for n in range(4))
+TOKENS = {name: keccak256(b"token " + name.encode())[-20:] for name in ("USDC", "BTC", "XOM")}
+"""ETH has no token: it can neither be deposited nor withdrawn."""
+
+CONTRACT = keccak256(b"settlement contract")[-20:]
+CHECKPOINT_MS = 1_000
+
+
+def make_settled_genesis(powers: Sequence[int] = (1, 1, 1, 1), **changes: Any) -> Genesis:
+    """Build the genesis of the tests with a settlement contract and several validators."""
+    keys = [SigningKey(keccak256(b"validator %d" % n)) for n in range(len(powers))]
+    sections: dict[str, Any] = {
+        "validators": tuple(
+            GenesisValidator(
+                moniker=f"node{n}",
+                address=checksum_address(key.address),
+                public_key="0x" + key.public_key.hex(),
+                peer_id=f"peer{n}",
+                power=power,
+            )
+            for n, (key, power) in enumerate(zip(keys, powers, strict=True))
+        ),
+        "assets": tuple(
+            msgspec.structs.replace(
+                asset, token=checksum_address(TOKENS[asset.name]) if asset.name in TOKENS else ""
+            )
+            for asset in make_genesis().assets
+        ),
+        "settlement": GenesisSettlement(
+            contract=checksum_address(CONTRACT),
+            start_block=1,
+            checkpoint_interval_ms=CHECKPOINT_MS,
+        ),
+    }
+    return make_genesis(**(sections | changes))
+
+
+def deposit(account: bytes, amount: int, token: str | bytes = "USDC", sub: int = 0) -> Deposit:
+    """Build what the contract logs of a deposit; `amount` is in base units."""
+    address = TOKENS[token] if isinstance(token, str) else token
+    return Deposit(address, account, sub, amount_to_bytes(amount))
+
+
+class Log:
+    """The contract's deposits, as one validator sees them."""
+
+    def __init__(self, genesis_hash: bytes, deposits: Iterable[Deposit] = ()) -> None:
+        self.deposits: list[Deposit] = []
+        self.hashes = [genesis_hash]
+        for item in deposits:
+            self.add(item)
+
+    def add(self, item: Deposit) -> None:
+        self.hashes.append(next_deposit_hash(self.hashes[-1], len(self.deposits), item))
+        self.deposits.append(item)
+
+    def copy(self) -> Log:
+        return Log(self.hashes[0], self.deposits)
+
+    def attestation(self, start: int, end: int | None = None) -> AttestDeposits:
+        """Attest up to `end` (all by default), from what is known up to `start`."""
+        end = len(self.deposits) if end is None else end
+        items = tuple(self.deposits[start:end])
+        return AttestDeposits(self.hashes[start], end, self.hashes[end], items)
+
+
 def order(side: str, size: str, price: str = "", **fields: Any) -> PlaceOrder:
     """Build an order; without a price it is a market order with the default bound."""
     limit = bool(price)
@@ -120,6 +203,8 @@ class World:
             self._nonce = max(self._nonce + 1, self.now_ms)
             nonce = self._nonce
         scheme = SCHEME_AGENT if agent else SCHEME_WALLET
+        if isinstance(action, VALIDATOR_ACTIONS):
+            scheme = SCHEME_VALIDATOR
         made = Transaction(1, scheme, account, nonce, action, bytes(SIGNATURE_BYTES))
         made.set_signer(agent or account)
         return made
@@ -164,6 +249,21 @@ class World:
     def transfer(self, account: bytes, to: bytes, amount: str, **fields: Any) -> TransactionResult:
         values = {"subaccount": 0, "to": to, "to_subaccount": 0, "asset": "USDC", "amount": amount}
         return self.do(account, Transfer(**(values | fields)))
+
+    def withdraw(self, account: bytes, amount: str, **fields: Any) -> TransactionResult:
+        values = {"subaccount": 0, "asset": "USDC", "amount": amount, "recipient": account}
+        return self.do(account, Withdraw(**(values | fields)))
+
+    def attest(self, validator: int, action: AttestDeposits) -> Transaction:
+        return self.transaction(VALIDATORS[validator].address, action)
+
+    def sign(self, validator: int, number: int | None = None) -> Transaction:
+        """Build a validator's signature of a pending checkpoint, by default the newest."""
+        pending = self.exchange.state.bridge.checkpoints.pending
+        number = max(pending) if number is None else number
+        key = VALIDATORS[validator]
+        signature = key.sign(pending[number].digest)
+        return self.transaction(key.address, SignCheckpoint(number, signature))
 
     def balance(self, account: bytes, asset: str, subaccount: int = 0) -> tuple[int, int]:
         """Return (free, held) in base units."""

@@ -66,11 +66,9 @@ class BalanceTree:
         """Build the tree after a restart (B2).
 
         Args:
-            balances: Those with a leaf, by index; their `leaf` is set here.
+            balances: Those with a leaf, by index.
             leafless: All others.
         """
-        for index, balance in enumerate(balances):
-            balance.leaf = index
         self._tree = DenseTree([self._leaf(balance) for balance in balances])
         self._tree.root()
         self._touched = set(leafless)

@@ -22,6 +22,9 @@ class Flow:
         self.withdrawn = withdrawn
 
 
+_NOTHING: Final = Flow()
+
+
 class Bridge:
     """Everything behind module `bridge` of the app hash. Without settlement it never changes.
 
@@ -55,20 +58,22 @@ class Bridge:
         self.flows: Final[dict[int, Flow]] = {}
         self.changed_flows: Final[set[int]] = set()
         self.minted: Final[dict[int, int]] = {}
+        self._genesis_supply: Final = genesis.supply
 
-    def flow(self, asset: int) -> Flow:
-        """Return an asset's flow."""
-        return self.flows.setdefault(asset, Flow())
+    def supply(self, asset: int) -> int:
+        """Return what all balances of an asset make, in base units."""
+        flow = self.flows.get(asset, _NOTHING)
+        return self._genesis_supply.get(asset, 0) + flow.credited - flow.withdrawn
 
     def add_credited(self, asset: int, amount: int) -> None:
         """Count a deposit."""
-        self.flow(asset).credited += amount
+        self.flows.setdefault(asset, Flow()).credited += amount
         self.changed_flows.add(asset)
         self.minted[asset] = self.minted.get(asset, 0) + amount
 
     def add_withdrawn(self, asset: int, amount: int) -> None:
         """Count a withdrawal."""
-        self.flow(asset).withdrawn += amount
+        self.flows.setdefault(asset, Flow()).withdrawn += amount
         self.changed_flows.add(asset)
         self.minted[asset] = self.minted.get(asset, 0) - amount
 

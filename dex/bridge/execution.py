@@ -1,0 +1,171 @@
+"""The actions about the settlement chain, and what the end of a block does for it.
+
+Rules
+    X1. Deposits are credited at the end of the block in which they got their quorum, so their order
+        depends on their numbers alone.
+    X2. A deposit that no balance can take (no asset has its token, or the asset's supply would
+        leave 128 bits) is passed over with an event; the cursor goes on. A subaccount out of range
+        becomes subaccount 0.
+    X3. A checkpoint is made last: its roots are those of the state after the block.
+
+Without settlement none of this runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omninode.dex.actions import SUBACCOUNT_MAX, AttestDeposits, SignCheckpoint, Withdraw
+from omninode.dex.bridge.checkpoints import Checkpoint
+from omninode.dex.bridge.deposits import CreditableDeposit, Cursor
+from omninode.dex.bridge.evm import fee_leaf
+from omninode.dex.bridge.merkle import root_of
+from omninode.dex.decimals import AMOUNT_LIMIT
+from omninode.dex.events import (
+    CheckpointCertified,
+    CheckpointMade,
+    DepositCredited,
+    DepositDisagreement,
+    DepositIgnored,
+    WithdrawalRequested,
+)
+from omninode.dex.fees import VALIDATOR_POOL
+from omninode.dex.transaction import check_withdrawal
+from omninode.encoding import amount_from_bytes, amount_to_bytes
+from omninode.errors import Rejected
+
+if TYPE_CHECKING:
+    from omninode.dex.state import Context, State
+
+
+def withdraw(state: State, context: Context, action: Withdraw) -> None:
+    """Take free funds out of the exchange; only the account's own key may (PROTOCOL.md P4).
+
+    Raises:
+        Rejected: `not_authorised`, `insufficient_balance`, or as `check_withdrawal`.
+    """
+    if context.permissions is not None:
+        raise Rejected("not_authorised", "only the account's own key withdraws")
+    token, amount = check_withdrawal(action, state.genesis)
+    asset = state.genesis.asset_index[action.asset]
+    source = state.accounts.find(context.account, action.subaccount)
+    if source is None or source.free(asset) < amount:
+        raise Rejected("insufficient_balance", f"not enough free {action.asset}")
+    state.accounts.debit(source.balance(asset), amount)
+    state.bridge.add_withdrawn(asset, amount)
+    state.open_orders.events.append(
+        WithdrawalRequested(
+            state.bridge.withdrawals.request(token, action.recipient, amount),
+            context.account,
+            action.subaccount,
+            action.asset,
+            amount_to_bytes(amount),
+            token,
+            action.recipient,
+            context.transaction_hash,
+        )
+    )
+
+
+def attest_deposits(state: State, context: Context, action: AttestDeposits) -> None:
+    """Take a validator's word on deposits; whoever calls has checked that it is one.
+
+    Raises:
+        Rejected: `no_settlement`, or as `Deposits.attest`.
+    """
+    _check_is_on(state)
+    end = Cursor(action.count, action.hash)
+    state.bridge.deposits.attest(
+        context.account, end, parent=action.parent, deposits=action.deposits
+    )
+
+
+def sign_checkpoint(state: State, context: Context, action: SignCheckpoint) -> None:
+    """Take a validator's signature of a checkpoint; whoever calls has checked that it is one.
+
+    Raises:
+        Rejected: `no_settlement`, or as `Checkpoints.sign`.
+    """
+    _check_is_on(state)
+    certified = state.bridge.checkpoints.sign(
+        action.number,
+        action.signature,
+        signer=context.account,
+        validator_set=state.validator_set,
+    )
+    if certified is not None:
+        state.open_orders.events.append(CheckpointCertified(certified))
+
+
+def end_block(state: State, height: int, time_ms: int) -> None:
+    """Credit deposits, and make a checkpoint if one is due (X1, X3)."""
+    bridge = state.bridge
+    for creditable in bridge.deposits.settle(state.validator_set):
+        _credit(state, creditable)
+    state.open_orders.events += [
+        DepositDisagreement(disagreement.index, disagreement.sides)
+        for disagreement in bridge.deposits.new_disagreements
+    ]
+    bridge.balances.touch(state.accounts.dirty)
+    if bridge.checkpoints.is_due(time_ms):
+        checkpoint = _checkpoint(state, height, time_ms)
+        bridge.checkpoints.add(checkpoint)
+        state.open_orders.events.append(CheckpointMade(checkpoint))
+
+
+def _check_is_on(state: State) -> None:
+    if not state.bridge.is_on:
+        raise Rejected("no_settlement", "the network has no settlement chain")
+
+
+def _credit(state: State, creditable: CreditableDeposit) -> None:
+    """Credit a deposit that has its quorum, or pass it over (X2)."""
+    deposit, bridge, genesis = creditable.deposit, state.bridge, state.genesis
+    asset = genesis.asset_by_token.get(deposit.token)
+    amount = amount_from_bytes(deposit.amount)
+    if asset is None or bridge.supply(asset) + amount >= AMOUNT_LIMIT:
+        state.open_orders.events.append(
+            DepositIgnored(creditable.index, deposit.token, deposit.account, deposit.amount)
+        )
+        return
+    subaccount = deposit.subaccount if deposit.subaccount <= SUBACCOUNT_MAX else 0
+    account = state.accounts.account(deposit.account, subaccount)
+    state.accounts.credit(account.balance(asset), amount)
+    bridge.add_credited(asset, amount)
+    state.open_orders.events.append(
+        DepositCredited(
+            creditable.index,
+            deposit.account,
+            subaccount,
+            genesis.assets[asset].name,
+            deposit.amount,
+            deposit.token,
+        )
+    )
+
+
+def _checkpoint(state: State, height: int, time_ms: int) -> Checkpoint:
+    """Return the checkpoint of the state after a block (X3)."""
+    bridge = state.bridge
+    credited = bridge.deposits.credited
+    return Checkpoint(
+        number=bridge.checkpoints.number + 1,
+        epoch=state.validator_set.epoch,
+        height=height,
+        time_ms=time_ms,
+        state_root=bridge.balances.root(),
+        withdrawal_root=bridge.withdrawals.root(),
+        withdrawal_count=bridge.withdrawals.count,
+        fee_root=fee_root(state),
+        deposit_count=credited.count,
+        deposit_hash=credited.hash,
+    )
+
+
+def fee_root(state: State) -> bytes:
+    """Return the root over what the validators have collected, a leaf per asset of genesis."""
+    pool = state.accounts.find(VALIDATOR_POOL, 0)
+    return root_of(
+        fee_leaf(asset, VALIDATOR_POOL, token, 0 if pool is None else pool.free(asset))
+        for asset, token in enumerate(state.bridge.tokens)
+    )

@@ -3,8 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuardTransient} from
-    "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 /// @title Deposits
 /// @notice Takes tokens in and numbers what came, for the validators to credit.
@@ -94,8 +93,7 @@ abstract contract Deposits is ReentrancyGuardTransient {
         require(account != address(0), WrongAccount());
         require(subaccount <= SUBACCOUNT_MAX, WrongSubaccount());
         index = depositCount++;
-        bytes32 hash =
-            keccak256(abi.encode(depositHash, index, token, account, subaccount, amount));
+        bytes32 hash = keccak256(abi.encode(depositHash, index, token, account, subaccount, amount));
         depositHash = hash;
         emit Deposited(index, token, account, subaccount, amount, hash);
 

@@ -20,8 +20,9 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 ///     and names the genesis of the exchange and the epoch.
 /// V6. Epochs only increase. The current set hands over to the next one; nobody else can.
 abstract contract Validators is EIP712 {
-    bytes32 private constant HANDOVER_TYPEHASH =
-        keccak256("Handover(bytes32 genesisHash,uint64 epoch,uint64 nextEpoch,bytes32 nextSetHash)");
+    bytes32 private constant HANDOVER_TYPEHASH = keccak256(
+        "Handover(bytes32 genesisHash,uint64 epoch,uint64 nextEpoch,bytes32 nextSetHash)"
+    );
 
     uint256 private constant SIGNATURE_BYTES = 64;
 

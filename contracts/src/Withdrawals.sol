@@ -67,9 +67,7 @@ abstract contract Withdrawals is Checkpoints {
         require(index < checkpoint.withdrawalCount, WrongProof());
         bytes32 leaf =
             keccak256(bytes.concat(keccak256(abi.encode(index, token, recipient, amount))));
-        require(
-            MerkleProof.verifyCalldata(proof, checkpoint.withdrawalRoot, leaf), WrongProof()
-        );
+        require(MerkleProof.verifyCalldata(proof, checkpoint.withdrawalRoot, leaf), WrongProof());
         require(isToken[token], UnknownToken(token));
         _withdrawn.set(index);
         emit Withdrawn(index, token, recipient, amount);

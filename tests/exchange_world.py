@@ -97,7 +97,7 @@ def make_genesis(**changes: Any) -> Genesis:
     return genesis
 
 
-VALIDATORS = tuple(SigningKey(keccak256(b"validator %d" % n)) for n in range(4))
+VALIDATORS = tuple(SigningKey(keccak256(b"validator %d" % n)) for n in range(7))
 TOKENS = {name: keccak256(b"token " + name.encode())[-20:] for name in ("USDC", "BTC", "XOM")}
 """ETH has no token: it can neither be deposited nor withdrawn."""
 

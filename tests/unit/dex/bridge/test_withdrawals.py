@@ -126,8 +126,8 @@ def test_every_withdrawal_is_proven_against_every_later_checkpoint(world: World)
             assert event.index == len(leaves)
             leaves.append(leaf)
             nodes.update({(level, index): node for level, index, node in history.append(leaf)})
-        for made in world.of_type(CheckpointMade):
-            roots.append((made.checkpoint.withdrawal_count, made.checkpoint.withdrawal_root))
+        made = [event.checkpoint for event in world.of_type(CheckpointMade)]
+        roots += [(c.withdrawal_count, c.withdrawal_root) for c in made]
     assert len(roots) > 5
     assert roots[-1][0] > 20
     for count, root in roots:

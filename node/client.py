@@ -1,22 +1,26 @@
 """A small JSON-RPC client for the command line: one connection, one call at a time.
 
 It blocks; the node itself never uses it. Every failure is a `UserError` with a stable reason:
-`node_unreachable`, `bad_response`, or what the node answered in `data.reason`.
+`node_unreachable`, `bad_response`, or what the node answered in `data.reason`. Nodes pass `eth_*`,
+`net_*` and `web3_*` on to the settlement chain; an error of that chain is an `EndpointError`.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from omninode.errors import ConfigError, UserError
+from omninode.errors import ConfigError, EndpointError, UserError
 
 TIMEOUT_S: Final = 15
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A longer answer is refused: no method returns so much."""
+
+CHAIN_PREFIXES: Final = ("eth_", "net_", "web3_")
+"""Methods of the settlement chain."""
 
 _UNREACHABLE_HINT: Final = "start the node with `omninode start`, or name another with --rpc"
 
@@ -57,19 +61,25 @@ class RpcClient:
         """Close the connection."""
         self._connection.close()
 
-    def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
+    def call(self, method: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
         """Call a method and return its result.
+
+        Args:
+            method: Its name.
+            params: By name; by position for `eth_*`, `net_*` and `web3_*`.
 
         Raises:
             UserError: The node can not be reached, does not speak JSON-RPC, or answered an error.
+            EndpointError: The settlement chain answered an error.
         """
         self._count += 1
-        request = {"jsonrpc": "2.0", "id": self._count, "method": method, "params": params or {}}
+        named = {} if params is None else params
+        request = {"jsonrpc": "2.0", "id": self._count, "method": method, "params": named}
         answer = self._exchange(json.dumps(request).encode())
         if not isinstance(answer, dict) or answer.get("id") not in {self._count, None}:
             raise self._strange("an answer to another call")
         if "error" in answer:
-            raise _error_of(answer["error"])
+            raise error_of(method, answer["error"])
         if "result" not in answer:
             raise self._strange("neither result nor error")
         return answer["result"]
@@ -102,13 +112,22 @@ class RpcClient:
         )
 
 
-def _error_of(error: object) -> UserError:
-    """Turn the error of an answer into ours: same reason, same hint."""
+def error_of(method: str, error: object) -> UserError | EndpointError:
+    """Turn the error of an answer into ours: same reason and hint, or what the chain said.
+
+    Args:
+        method: What was called.
+        error: The answer's error object.
+    """
     if not isinstance(error, dict):
         return UserError(
             "bad_response", f"the node answered an error of unknown form: {error!r}"[:500]
         )
-    data = error.get("data")
-    data = data if isinstance(data, dict) else {}
-    reason = str(data.get("reason") or f"rpc_error_{error.get('code')}")
+    detail = error.get("data")
+    data = detail if isinstance(detail, dict) else {}
+    code = error.get("code")
+    if method.startswith(CHAIN_PREFIXES) and "reason" not in data:
+        message = str(error.get("message", "an error without a message"))
+        return EndpointError(code if isinstance(code, int) else 0, message, detail)
+    reason = str(data.get("reason") or f"rpc_error_{code}")
     return UserError(reason, str(error.get("message", reason)), hint=str(data.get("hint") or ""))

@@ -1,4 +1,4 @@
-"""`omninode account`: balances, fills, transfers."""
+"""`omninode account`: balances, fills, transfers; `funds.py` has deposits and withdrawals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from omninode.node.cli.accounts import (
 )
 from omninode.node.cli.amounts import positive_decimal, split_subaccount
 from omninode.node.cli.endpoint import RpcUrl, connect
+from omninode.node.cli.funds import claim, deposit, withdraw
 from omninode.node.cli.order import Wait, submit
 from omninode.node.cli.output import emit, print_table
 
 app = typer.Typer()
+app.command("deposit")(deposit)
+app.command("withdraw")(withdraw)
+app.command("claim")(claim)
 
 FILL_COLUMNS: Final = (
     "time_ms",

@@ -43,6 +43,16 @@ def devnet(
         int | None,
         typer.Option(help="First port; node i has it + 10·i and the next two. Default: 36650."),
     ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="embedded|anvil|URL",
+            help="The settlement chain: our own, anvil, or one that runs. Default: embedded.",
+        ),
+    ] = None,
+    chain_port: Annotated[
+        int | None, typer.Option(help="Port of the settlement chain. Default: 5 below the first.")
+    ] = None,
     replay: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Order flow to send. Default: the shipped recording."),
@@ -63,7 +73,14 @@ def devnet(
     from omninode.node.devnet.world import WorldOptions
 
     home = _home()
-    options = WorldOptions(validators=validators, seed=seed, base_port=base_port, reset=reset)
+    options = WorldOptions(
+        validators=validators,
+        seed=seed,
+        base_port=base_port,
+        chain=chain,
+        chain_port=chain_port,
+        reset=reset,
+    )
     pace = Pace(speed=speed, for_s=for_s)
     document = _run(home, options, pace, replay, signals, restart=not no_restart)
     if document is None:
@@ -155,6 +172,8 @@ def _why(document: dict[str, Any]) -> str:
         return f"not every validator reached height {document['compared_height']}"
     if len(set(hashes)) > 1:
         return f"the validators differ at height {document['compared_height']}"
+    if not document["supply_equal"]:
+        return "the tokens in the contract are not what the exchange owes: see `omninode verify`"
     return "no order became final"
 
 
@@ -171,5 +190,9 @@ def _print_document(document: dict[str, Any]) -> None:
             "orders per second": document["orders_per_second"],
             "order to final, ms": f"p50 {finality['p50']}, p99 {finality['p99']}",
             "trades": document["trades"],
+            "deposits credited": document["deposits"],
+            "withdrawals claimed": document["withdrawals"],
+            "checkpoints on the chain": document["checkpoints"],
+            "both sides equal": document["supply_equal"],
         }
     )

@@ -27,15 +27,21 @@ COMMANDS: Final[Mapping[str, str]] = {
     "validators": "The validator set.",
     "keys": "Keystores: new, list, show, import, export, rearm.",
     "market": "Markets: list, book, trades.",
-    "account": "Accounts: show, fills, transfer.",
+    "account": "Accounts: balances, fills, transfers, deposits, withdrawals.",
     "order": "Orders: place, cancel, cancel-all, list, show.",
     "config": "Configuration: show, check.",
     "replay": "Execute the stored blocks again and compare every app hash.",
+    "verify": "Compare all balances with the tokens in the contract.",
     "prune": "Drop old blocks of a stopped node.",
     "reset": "Back to genesis; keys and signer guard stay.",
     "bench": "The benchmarks of the performance page.",
     "version": "The version of this program.",
 }
+HIDDEN: Final[Mapping[str, str]] = {
+    "chain": "Run the settlement chain of a devnet; `omninode devnet` starts it.",
+}
+"""Commands that other commands run."""
+
 MODULES: Final[Mapping[str, str]] = {"peers": "status", "validators": "status"}
 """Commands that live in another command's module, as `NAME_app`."""
 
@@ -100,6 +106,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
             _add(app, name, summary)
         else:
             app.command(name, help=summary)(_named_only)
+    if called is not None and called in HIDDEN:
+        _add(app, called, HIDDEN[called])
     return app
 
 

@@ -340,8 +340,17 @@ def report_sent(sent: Sent) -> None:
         document["state"] = "received"
     else:
         document |= sent.result
+    require_accepted(document)
+    emit(document, lambda: print_fields(document))
+
+
+def require_accepted(document: dict[str, Any]) -> None:
+    """Refuse the result of a transaction that the exchange rejected.
+
+    Raises:
+        CommandFailed: With the document, and the exchange's reason.
+    """
     if document.get("code") == "rejected":
         reason = str(document.get("reason") or "rejected")
         words = reason.replace("_", " ")
         raise CommandFailed(reason, f"the transaction was rejected: {words}", document=document)
-    emit(document, lambda: print_fields(document))

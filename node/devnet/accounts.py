@@ -1,7 +1,7 @@
 """Who lives in a devnet, and with which keys: all derived from its seed, so of no worth elsewhere.
 
 `alice bob carol dave` are for people and scripts; buyers and sellers send the recorded order flow;
-`house` quotes the other markets.
+`house` quotes the other markets; movers deposit from the settlement chain and withdraw to it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ HOUSE: Final = "house"
 TRADERS_PER_SIDE: Final = 16
 BUYERS: Final = tuple(f"buyer-{index:02}" for index in range(TRADERS_PER_SIDE))
 SELLERS: Final = tuple(f"seller-{index:02}" for index in range(TRADERS_PER_SIDE))
-NAMES: Final = (*PEOPLE, HOUSE, *BUYERS, *SELLERS)
+MOVERS: Final = tuple(f"mover-{index:02}" for index in range(4))
+NAMES: Final = (*PEOPLE, HOUSE, *BUYERS, *SELLERS, *MOVERS)
 TREASURY: Final = "treasury"
 DEVELOPMENT: Final = "development"
+DEPLOYER: Final = "deployer"
 
 _SEED_BYTES: Final = 16
 

@@ -10,7 +10,7 @@ Rules
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
@@ -24,7 +24,8 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from omninode.errors import UserError
+from omninode.errors import EndpointError, UserError
+from omninode.node.client import error_of
 from omninode.node.devnet.limits import (
     BATCH_CALLS_MAX,
     CALL_TIMEOUT_S,
@@ -36,7 +37,10 @@ from omninode.node.devnet.limits import (
 )
 
 Document = dict[str, Any]
-OnAnswer = Callable[[Any, UserError | None], None]
+Params = Document | Sequence[Any]
+"""By name; by position for methods of the settlement chain."""
+
+OnAnswer = Callable[[Any, UserError | EndpointError | None], None]
 """Told a call's result, or its error."""
 
 NOTIFICATION_METHOD: Final = "omni_subscription"
@@ -47,6 +51,7 @@ _decode = msgspec.json.decode
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    method: str
     on_answer: OnAnswer
     since_s: float
 
@@ -91,31 +96,32 @@ class Connection:
         oldest = next(iter(self._waiting.values()), None)
         return oldest is None or trio.current_time() - oldest.since_s < UNANSWERED_S
 
-    def post(self, method: str, params: Document, on_answer: OnAnswer) -> None:
+    def post(self, method: str, params: Params, on_answer: OnAnswer) -> None:
         """Send a call without waiting; never blocks (N1)."""
         self._count += 1
         identifier = self._count
-        self._waiting[identifier] = _Waiting(on_answer, trio.current_time())
+        self._waiting[identifier] = _Waiting(method, on_answer, trio.current_time())
         request = {"jsonrpc": "2.0", "id": identifier, "method": method, "params": params}
         self._outbox.append(_encode(request))
         self._filled.set()
 
     async def call(
-        self, method: str, params: Document | None = None, *, timeout_s: float = CALL_TIMEOUT_S
+        self, method: str, params: Params | None = None, *, timeout_s: float = CALL_TIMEOUT_S
     ) -> Any:  # noqa: ANN401 - any JSON
         """Call a method and return its result.
 
         Raises:
             UserError: What the validator answered, `connection_lost` or `timeout`.
+            EndpointError: What the settlement chain answered.
         """
         answered = trio.Event()
-        answer: list[tuple[Any, UserError | None]] = []
+        answer: list[tuple[Any, UserError | EndpointError | None]] = []
 
-        def take(result: object, error: UserError | None) -> None:
+        def take(result: object, error: UserError | EndpointError | None) -> None:
             answer.append((result, error))
             answered.set()
 
-        self.post(method, params or {}, take)
+        self.post(method, {} if params is None else params, take)
         with trio.move_on_after(timeout_s):
             await answered.wait()
         if not answer:
@@ -208,9 +214,7 @@ class Connection:
         if error is None:
             waiting.on_answer(message["result"], None)
             return
-        data = error.get("data") or {}
-        reason = data.get("reason") or f"rpc_error_{error['code']}"
-        waiting.on_answer(None, UserError(reason, error["message"]))
+        waiting.on_answer(None, error_of(waiting.method, error))
 
     def _drop(self) -> None:
         """Forget the connection that ended, and tell who waited (N1)."""

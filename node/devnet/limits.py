@@ -104,3 +104,52 @@ SAME_HEIGHT_DEADLINE_S: Final = 40.0
 VIEW_INTERVAL_S: Final = 1.0
 PLAIN_INTERVAL_S: Final = 5.0
 """Without a terminal one line says how it goes after each of these."""
+
+# --- Settlement chain ----------------------------------------------------------------------------
+
+CHAIN_PORT_BELOW: Final = 5
+"""The chain's port is so many below the first node's."""
+
+CHAIN_START_DEADLINE_S: Final = 30.0
+"""The chain answers within this time, or the start has failed."""
+
+CHAIN_POLL_S: Final = 0.05
+"""It is asked so often whether it answers."""
+
+DEPLOY_DEADLINE_S: Final = 60.0
+"""The contracts are deployed within this time, or the start has failed."""
+
+DEPLOY_POLL_S: Final = 0.1
+DEPLOY_RESEND_S: Final = 10.0
+"""What is in no block after this time is sent again."""
+
+FOLLOWING_DEADLINE_S: Final = 20.0
+"""The validators get this long to find the contract, before the load starts anyway."""
+
+FOLLOWING_POLL_S: Final = 0.1
+
+# --- Deposits and withdrawals --------------------------------------------------------------------
+
+MOVER_POLL_S: Final = 0.25
+"""Who moves funds asks so often whether the next step is possible."""
+
+MOVER_RETRY_S: Final = 1.0
+"""After something went wrong it begins anew after this time."""
+
+MOVER_STEP_DEADLINE_S: Final = 60.0
+"""A step that is not done after this time is told and begun anew."""
+
+UNCLAIMED_MAX: Final = 100
+"""Newest withdrawals of an account that are looked at for some that it has not claimed."""
+
+ANSWER_DEADLINE_S: Final = 20.0
+"""A question that no validator answers, or passes on to the chain, for so long has failed."""
+
+ANSWER_RETRY_S: Final = 0.2
+"""After this time the next validator is asked."""
+
+COUNT_INTERVAL_S: Final = 1.0
+"""The network is asked so often how much has gone over the settlement chain."""
+
+BACKING_DEADLINE_S: Final = 60.0
+"""At the end both sides are compared within this time, or count as different."""

@@ -17,9 +17,9 @@ from omninode.errors import UserError
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection, Document
 from omninode.node.devnet.limits import MESH_DEADLINE_S, START_DEADLINE_S
+from omninode.node.devnet.node_place import DevnetNode
 from omninode.node.devnet.processes import NodeProcess
 from omninode.node.devnet.tracker import Tracker
-from omninode.node.devnet.world import DevnetNode
 
 _POLL_S: Final = 0.1
 

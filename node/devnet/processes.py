@@ -1,11 +1,11 @@
-"""The validator processes: started, watched, started again, stopped.
+"""The processes of a devnet, validators and chain: started, watched, started again, stopped.
 
 Rules
-    V1. Each validator is an `omninode start` of its own, in a session of its own (a terminal's
-        Ctrl-C reaches the devnet alone), tied to this process: whatever ends the devnet, also
-        `kill -9`, ends its validators.
-    V2. A validator that dies before it has ever answered fails the start. Later it is started again
-        after `RESTART_DELAY_S`, unless that is switched off.
+    V1. Each validator is an `omninode start` of its own. Every process is in a session of its own
+        (a terminal's Ctrl-C reaches the devnet alone), tied to this process: whatever ends the
+        devnet, also `kill -9`, ends all of them.
+    V2. One that dies before it has ever answered fails the start. Later it is started again after
+        `RESTART_DELAY_S`, unless that is switched off.
     V3. At the end all get SIGTERM at once (and SIGCONT, if somebody stopped one), then
         `STOP_DEADLINE_S`, then SIGKILL. None is left.
 """
@@ -32,26 +32,30 @@ from omninode.node.devnet.limits import (
     RESTART_DELAY_S,
     STOP_DEADLINE_S,
 )
-from omninode.node.devnet.world import DevnetNode
+from omninode.node.devnet.node_place import DevnetNode
+
+PROGRAM: Final = (sys.executable, "-m", "omninode")
+"""What runs a command of ours, in this very environment."""
 
 
-class NodeFailed(UserError):
-    """A validator did not start."""
+class ProcessFailed(UserError):
+    """A process of the devnet did not start."""
 
-    def __init__(self, node: DevnetNode, code: int) -> None:
+    def __init__(self, process: DevnetProcess, code: int) -> None:
         super().__init__(
             "node_failed",
-            f"{node.moniker} ended with {_how(code)} before it ran",
-            hint=f"its log is {node.log_file}",
+            f"{process.name} ended with {_how(code)} before it ran",
+            hint=f"its log is {process.log_file}",
         )
 
 
-class NodeProcess:
-    """One validator's process, now and after each restart.
+class DevnetProcess:
+    """One process of a devnet, now and after each restart.
 
     Args:
-        node: Which validator.
-        program: What to run, without the arguments of ours.
+        name: What it is called.
+        command: What to run.
+        log_file: Where its stderr goes.
 
     Attributes:
         has_answered: Whether it ever answered (V2).
@@ -59,14 +63,13 @@ class NodeProcess:
         starts: How often it was started.
     """
 
-    def __init__(
-        self, node: DevnetNode, program: Sequence[str] = (sys.executable, "-m", "omninode")
-    ) -> None:
-        self.node: Final = node
+    def __init__(self, name: str, command: Sequence[str], log_file: Path) -> None:
+        self.name: Final = name
+        self.log_file: Final = log_file
         self.has_answered = False
         self.is_given_up = False
         self.starts = 0
-        self._program = program
+        self._command = tuple(command)
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,15 +80,14 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start the process, from the main thread (V1)."""
-        path = self.node.log_file
+        path = self.log_file
         with suppress(FileNotFoundError):
             if path.stat().st_size > NODE_LOG_BYTES_MAX:
                 path.replace(path.with_name(path.name + ".old"))
         tied = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()))
-        command = (*tied, *self._program, "--home", str(self.node.home.path), "start")
         with path.open("ab") as log_file:
             self._popen = subprocess.Popen(
-                command,
+                (*tied, *self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log_file,
@@ -135,43 +137,57 @@ class NodeProcess:
             os.killpg(self._popen.pid, number)
 
 
-class Supervisor:
-    """Keeps the validators of a devnet running.
+class NodeProcess(DevnetProcess):
+    """One validator's process.
 
     Args:
-        nodes: The validators.
+        node: Which validator.
+        program: What to run, without the arguments of ours.
+    """
+
+    def __init__(self, node: DevnetNode, program: Sequence[str] = PROGRAM) -> None:
+        command = (*program, "--home", str(node.home.path), "start")
+        super().__init__(node.moniker, command, node.log_file)
+        self.node: Final = node
+
+
+class Supervisor:
+    """Keeps processes running.
+
+    Args:
+        processes: Which.
         restart: Whether one that dies is started again.
         tell: Told what happens to them, for people.
     """
 
     def __init__(
-        self, nodes: Sequence[DevnetNode], *, restart: bool, tell: Callable[[str], None]
+        self, processes: Sequence[DevnetProcess], *, restart: bool, tell: Callable[[str], None]
     ) -> None:
-        self.processes: Final = tuple(NodeProcess(node) for node in nodes)
+        self._processes: Final = tuple(processes)
         self._restart = restart
         self._tell = tell
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run all validators until cancelled; all have ended when this returns.
+        """Run all of them until cancelled; all have ended when this returns.
 
         Raises:
-            NodeFailed: One of them did not start (V2).
+            ProcessFailed: One of them did not start (V2).
         """
         async with trio.open_nursery() as nursery:
-            for process in self.processes:
+            for process in self._processes:
                 nursery.start_soon(self._keep, process)
             task_status.started()
 
-    async def _keep(self, process: NodeProcess) -> None:
-        name = process.node.moniker
+    async def _keep(self, process: DevnetProcess) -> None:
+        name = process.name
         try:
             while True:
                 process.start()
                 code = await process.wait()
                 if not process.has_answered:
-                    for line in log_tail(process.node.log_file):
+                    for line in log_tail(process.log_file):
                         self._tell(line)
-                    raise NodeFailed(process.node, code)
+                    raise ProcessFailed(process, code)
                 if not self._restart:
                     process.is_given_up = True
                     self._tell(f"{name} ended with {_how(code)} and stays down")

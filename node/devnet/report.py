@@ -7,8 +7,11 @@ Rules (PROTOCOL.md P8)
     R2. An acknowledged transaction that nobody told to be final is asked for at every validator.
         Final anywhere is final. Expired is what a validator proves: its chain time has passed the
         nonce's window, and it says so. Everything else is lost.
-    R3. `ok` is: every validator has the same app hash at the same height, nothing is lost, and
-        something was final. Lost counts transactions of the opening book and the house, too.
+    R3. `ok` is: every validator has the same app hash at the same height, nothing is lost,
+        something was final, and the tokens in the contract are what the exchange owes, to the last
+        unit. Lost counts transactions of the opening book, the house and the movers, too.
+    R4. Deposits, withdrawals and checkpoints are counted as the network tells them: credited on the
+        exchange, paid out by the contract, accepted by the contract.
 """
 
 from __future__ import annotations
@@ -27,10 +30,12 @@ from omninode.node.devnet.limits import (
     DRAIN_STOPPED_S,
     SAME_HEIGHT_DEADLINE_S,
 )
+from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Observer
 from omninode.node.devnet.processes import NodeProcess, resident_megabytes
 from omninode.node.devnet.sender import transaction_state
 from omninode.node.devnet.tracker import Tracker
+from omninode.node.funds.backing import Backing
 
 Document = dict[str, Any]
 
@@ -50,10 +55,11 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was measured while the load ran: how long, and trades."""
+    """What was measured while the load ran: how long, trades, and money over the chain (R4)."""
 
     seconds: float
     trades: int
+    money: MoneyCounts
 
 
 async def drain(tracker: Tracker, change: Change, *, stopped: bool) -> None:
@@ -133,13 +139,15 @@ def final_document(
     *,
     lost: int,
     compared: Compared,
+    backing: Backing | None,
     observer: Observer,
     processes: Sequence[NodeProcess],
 ) -> Document:
     """Return the document that ends a devnet (INTERFACES §1)."""
     counts = tracker.counts
+    supply_equal = backing is not None and backing.is_equal
     return {
-        "ok": compared.same and lost == 0 and counts.final > 0,
+        "ok": compared.same and lost == 0 and counts.final > 0 and supply_equal,
         "seconds": round(run.seconds, 1),
         "height": max(seen.height for seen in observer.seen),
         "validators": [
@@ -167,7 +175,8 @@ def final_document(
             "p99": tracker.latencies.quantile(0.99),
         },
         "orders_per_second": round(counts.final / run.seconds, 1) if run.seconds else 0.0,
-        "deposits": 0,
-        "withdrawals": 0,
-        "checkpoints": 0,
+        "deposits": run.money.deposits,
+        "withdrawals": run.money.withdrawals,
+        "checkpoints": run.money.checkpoints,
+        "supply_equal": supply_equal,
     }

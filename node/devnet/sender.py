@@ -21,7 +21,7 @@ import trio
 from omninode.crypto import SigningKey
 from omninode.dex.eip712 import Domain
 from omninode.dex.transaction import sign_wallet
-from omninode.errors import UserError
+from omninode.errors import EndpointError, UserError
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection
 from omninode.node.devnet.flow import Request
@@ -34,7 +34,7 @@ from omninode.node.devnet.limits import (
 )
 from omninode.node.devnet.tracker import Sent, Tracker
 
-_LOST_REASONS: Final = frozenset({"connection_lost", "timeout", "stopping", "starting"})
+LOST_REASONS: Final = frozenset({"connection_lost", "timeout", "stopping", "starting"})
 """Answers that leave open whether the validator took the transaction."""
 
 
@@ -124,13 +124,14 @@ class Sender:
         return None
 
     def _post(self, identifier: bytes, sent: Sent) -> None:
-        def answered(_result: object, error: UserError | None) -> None:
+        def answered(_result: object, error: UserError | EndpointError | None) -> None:
+            reason = error.reason if isinstance(error, UserError) else str(error)
             if error is None:
                 self._tracker.acknowledged(identifier)
-            elif error.reason in _LOST_REASONS:
+            elif reason in LOST_REASONS:
                 sent.tried_s = 0.0  # the next follow-up sends it again
             else:
-                self._tracker.refused(identifier, error.reason)
+                self._tracker.refused(identifier, reason)
 
         connection = self._connections[sent.validator]
         connection.post("omni_sendTransaction", {"tx": "0x" + sent.raw.hex()}, answered)

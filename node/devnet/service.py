@@ -2,9 +2,9 @@
 
 ```
 world ─ lock on its folder
-  └─ supervisor                  the validator processes; outermost: the last to stop
-       └─ observer               a connection to each
-            └─ sender, house, load, view
+  └─ supervisors                 the chain's process, the validators'; outermost: the last to stop
+       └─ observer               a connection to each validator
+            └─ sender, house, load, movers, view
 ```
 
 A SIGINT or SIGTERM ends the start, or the load; after the load comes a last look, a short one if
@@ -27,11 +27,14 @@ from omninode.node.devnet import accounts
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.flow import Flow
 from omninode.node.devnet.house import House
+from omninode.node.devnet.limits import DRAIN_DEADLINE_S, DRAIN_STOPPED_S
 from omninode.node.devnet.load import Load
+from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Observer, trades_in
-from omninode.node.devnet.processes import NodeProcess, Supervisor
+from omninode.node.devnet.processes import DevnetProcess, NodeProcess, Supervisor
 from omninode.node.devnet.report import Run, compare, count_lost, drain, final_document
 from omninode.node.devnet.sender import Sender, first_answer
+from omninode.node.devnet.settlement import Settlement
 from omninode.node.devnet.tracker import Tracker
 from omninode.node.devnet.view import Snapshot, View, market_rows
 from omninode.node.devnet.world import World
@@ -57,6 +60,14 @@ class Pace:
     for_s: float | None = None
     pack_s: float = 0.0
     traders_per_side: int = accounts.TRADERS_PER_SIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the network had counted before the load began."""
+
+    trades: int
+    money: MoneyCounts
 
 
 class Stop:
@@ -118,7 +129,7 @@ class Devnet:
         self._stop = stop
         self._before_load = before_load
         self._run = _run_name()
-        self.supervisor: Final = Supervisor(world.nodes, restart=restart, tell=view.tell)
+        self.processes: Final = tuple(NodeProcess(node) for node in world.nodes)
         self.observer: Final = Observer(world.nodes, self.tracker, self._change)
         self._sender = Sender(
             self.observer.connections,
@@ -128,6 +139,10 @@ class Devnet:
             domain=Domain(world.genesis.settlement_chain_id, world.genesis.hash),
             nonce_window_ms=world.genesis.consensus.nonce_window_ms,
         )
+        self.settlement: Final = Settlement(
+            world, self.observer, self._sender, change=self._change, tell=view.tell
+        )
+        self._restart = restart
         side = pace.traders_per_side
         buyers, sellers = accounts.BUYERS[:side], accounts.SELLERS[:side]
         flow = Flow(replay, run=self._run, buyers=buyers, sellers=sellers)
@@ -139,11 +154,6 @@ class Devnet:
             run=self._run,
         )
 
-    @property
-    def processes(self) -> tuple[NodeProcess, ...]:
-        """The validators' processes."""
-        return self.supervisor.processes
-
     async def run(self) -> Document | None:
         """Run until the time is over or a stop is requested; all validators have ended then.
 
@@ -151,19 +161,28 @@ class Devnet:
             The final document; `None` if it was stopped before the load began.
 
         Raises:
-            NodeFailed: A validator did not start.
-            UserError: `no_progress`.
+            ProcessFailed: A process did not start.
+            UserError: `no_progress`, and what keeps the contracts from being deployed.
         """
         document: Document | None = None
-        async with trio.open_nursery() as outer:
-            await outer.start(self.supervisor.run)
-            async with trio.open_nursery() as inner:
-                await inner.start(self.observer.run)
-                document = await self._work(inner)
-                inner.cancel_scope.cancel()
-            self._view.tell("stopping the validators")
-            outer.cancel_scope.cancel()
+        chain = self.settlement.process
+        async with trio.open_nursery() as chains:
+            if chain is not None:
+                await chains.start(self._supervisor(chain).run)
+            async with trio.open_nursery() as validators:
+                await validators.start(self._supervisor(*self.processes).run)
+                async with trio.open_nursery() as inner:
+                    await inner.start(self.observer.run)
+                    inner.start_soon(self.settlement.deploy)
+                    document = await self._work(inner)
+                    inner.cancel_scope.cancel()
+                self._view.tell("stopping the validators")
+                validators.cancel_scope.cancel()
+            chains.cancel_scope.cancel()
         return document
+
+    def _supervisor(self, *processes: DevnetProcess) -> Supervisor:
+        return Supervisor(processes, restart=self._restart, tell=self._view.tell)
 
     async def _work(self, nursery: trio.Nursery) -> Document | None:
         async with self._stop.phase() as starting:
@@ -171,15 +190,18 @@ class Devnet:
         if starting.cancelled_caught:
             return None
         self._before_load(self)
-        trades_before, began_s = await self._trades(), trio.current_time()
+        before = Counts(await self._trades(), await self.settlement.count())
+        began_s = trio.current_time()
+        nursery.start_soon(self.settlement.move)
         async with self._stop.phase(), trio.open_nursery() as load:
             load.start_soon(self._load.run)
-            load.start_soon(self._show, began_s)
+            load.start_soon(self.settlement.keep_counting)
+            load.start_soon(self._show, began_s, before)
             await self._wait()
             load.cancel_scope.cancel()
         seconds = trio.current_time() - began_s
         async with self._stop.phase(self._stop.requests) as last_look:
-            document = await self._finish(seconds, trades_before)
+            document = await self._finish(seconds, before)
         return None if last_look.cancelled_caught else document
 
     async def _wait(self) -> None:
@@ -202,28 +224,41 @@ class Devnet:
         await self._load.open_book()
         await self._house.refill()
         nursery.start_soon(self._house.run)
+        await self.settlement.ready()
         self._view.tell("opening book and house quotes are in place")
         self._view.show_world(self.world)
 
-    async def _finish(self, seconds: float, trades_before: int) -> Document:
+    async def _finish(self, seconds: float, before: Counts) -> Document:
         stopped = self._stop.requests > 0
-        await drain(self.tracker, self._change, stopped=stopped)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._rest, stopped)
+            await drain(self.tracker, self._change, stopped=stopped)
         lost = await count_lost(self.tracker, self.observer.connections)
-        trades = await self._trades() - trades_before
+        backing = await self.settlement.backing()
+        trades = await self._trades() - before.trades
         compared = await compare(
             self.observer,
             self.processes,
             least_height=self.tracker.highest_final,
             stopped=stopped,
         )
+        money = (await self.settlement.count()).since(before.money)
         return final_document(
             self.tracker,
-            Run(seconds, trades),
+            Run(seconds, trades, money),
             lost=lost,
             compared=compared,
+            backing=backing,
             observer=self.observer,
             processes=self.processes,
         )
+
+    async def _rest(self, stopped: bool) -> None:  # noqa: FBT001 - of a task
+        """Let the movers finish; one that can not is told, and its money is still counted."""
+        with trio.move_on_after(DRAIN_STOPPED_S if stopped else DRAIN_DEADLINE_S) as scope:
+            await self.settlement.stop_moving()
+        if scope.cancelled_caught and not stopped:
+            self._view.tell("not every withdrawal was claimed in time")
 
     async def _markets(self) -> Document | None:
         answer: Document | None = await first_answer(
@@ -234,9 +269,8 @@ class Devnet:
     async def _trades(self) -> int:
         return trades_in(await self._markets())
 
-    async def _show(self, began_s: float) -> None:
+    async def _show(self, began_s: float, before: Counts) -> None:
         """Keep the view up to date."""
-        trades_before = await self._trades()
         while True:
             markets = await self._markets()
             snapshot = Snapshot.take(
@@ -245,7 +279,8 @@ class Devnet:
                 self.processes,
                 seconds=trio.current_time() - began_s,
                 now_s=trio.current_time(),
-                trades=max(0, trades_in(markets) - trades_before),
+                trades=max(0, trades_in(markets) - before.trades),
+                money=self.settlement.counts.since(before.money),
                 markets=market_rows(markets),
             )
             self._view.update(snapshot)

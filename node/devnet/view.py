@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 from omninode.crypto import checksum_address
 from omninode.node.devnet import accounts
 from omninode.node.devnet.limits import PLAIN_INTERVAL_S, RECENT_S, VIEW_INTERVAL_S
+from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Observer
 from omninode.node.devnet.processes import NodeProcess, resident_megabytes
 from omninode.node.devnet.tracker import Tracker, quantile_ms
@@ -56,6 +57,7 @@ class Snapshot:
     refused: int
     under_way: int
     trades: int
+    money: MoneyCounts
     markets: tuple[MarketRow, ...]
     validators: tuple[ValidatorRow, ...]
 
@@ -69,6 +71,7 @@ class Snapshot:
         seconds: float,
         now_s: float,
         trades: int,
+        money: MoneyCounts,
         markets: tuple[MarketRow, ...],
     ) -> Self:
         """Gather everything that a view shows."""
@@ -85,6 +88,7 @@ class Snapshot:
             refused=counts.refused,
             under_way=len(tracker.pending),
             trades=trades,
+            money=money,
             markets=markets,
             validators=tuple(
                 ValidatorRow(
@@ -223,6 +227,10 @@ def world_lines(world: World) -> list[str]:
         "",
         *(f"  {node.moniker:<8} {node.rpc_url}   {node.metrics_url}" for node in world.nodes),
         "",
+        f"  chain    {world.chain.url}   id {world.chain.chain_id}",
+        f"  contract {checksum_address(world.plan.contract)}",
+        *(f"  {name:<8} {checksum_address(token)}" for name, token in world.plan.tokens.items()),
+        "",
         *(
             f"  {name:<8} {checksum_address(world.keys[name].address)}"
             for name in (*accounts.PEOPLE, accounts.HOUSE)
@@ -246,7 +254,9 @@ def summary_line(snapshot: Snapshot) -> str:
     return (
         f"{snapshot.seconds:.0f} s, height {snapshot.height}, {snapshot.orders_per_second:.0f} "
         f"orders/s, final after {_or_dash(snapshot.p50_ms)}/{_or_dash(snapshot.p99_ms)} ms, "
-        f"{snapshot.final} final, {snapshot.refused} refused, {snapshot.trades} trades; "
+        f"{snapshot.final} final, {snapshot.refused} refused, {snapshot.trades} trades, "
+        f"{snapshot.money.deposits} deposits, {snapshot.money.withdrawals} withdrawals, "
+        f"{snapshot.money.checkpoints} checkpoints; "
         f"{tops}; {heights}"
     )
 
@@ -271,6 +281,12 @@ def _screen(snapshot: Snapshot) -> Group:
         str(snapshot.under_way),
         str(snapshot.trades),
     )
+    money = Table("deposits credited", "withdrawals claimed", "checkpoints on the chain")
+    money.add_row(
+        str(snapshot.money.deposits),
+        str(snapshot.money.withdrawals),
+        str(snapshot.money.checkpoints),
+    )
     books = Table("market", "best bid", "best ask", "last")
     for row in snapshot.markets:
         books.add_row(row.name, _or_dash(row.bid), _or_dash(row.ask), _or_dash(row.last))
@@ -284,4 +300,4 @@ def _screen(snapshot: Snapshot) -> Group:
             _or_dash(node.resident_mb),
             str(node.starts),
         )
-    return Group(flow, books, nodes)
+    return Group(flow, money, books, nodes)

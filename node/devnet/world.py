@@ -9,7 +9,8 @@ Rules
 ```
 HOME/node0 … nodeN-1      an ordinary node home each
 HOME/accounts/            keystores of the accounts, and `password`
-HOME/devnet.json          URLs, chain id, accounts
+HOME/chain/               the settlement chain, if it is one of ours
+HOME/devnet.json          URLs, chain ids, contracts, accounts
 HOME/omninode.lock        held by the running devnet
 ```
 """
@@ -23,31 +24,35 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from omninode.crypto import SigningKey, checksum_address
-from omninode.dex.genesis import (
-    FeeShares,
-    Genesis,
-    GenesisBalance,
-    GenesisValidator,
-    check_genesis,
-)
+from omninode.dex.genesis import Genesis
 from omninode.errors import ConfigError, StorageFault, UserError
 from omninode.node.config import NodeConfig
 from omninode.node.devnet import accounts
-from omninode.node.devnet.limits import PORTS_DEADLINE_S, PORTS_PER_NODE, PORTS_USED, VALIDATORS_MAX
+from omninode.node.devnet.chain_place import FOLDER, ChainPlace, choose_chain
+from omninode.node.devnet.deployment import Plan, plan_of
+from omninode.node.devnet.genesis import devnet_genesis
+from omninode.node.devnet.limits import (
+    CHAIN_PORT_BELOW,
+    PORTS_DEADLINE_S,
+    PORTS_PER_NODE,
+    PORTS_USED,
+    VALIDATORS_MAX,
+)
+from omninode.node.devnet.node_place import DevnetNode
 from omninode.node.genesis_file import read_genesis
 from omninode.node.home import Home
-from omninode.node.home_setup import HomeIdentity, create_keys, write_config, write_genesis
-from omninode.node.keys.keystore import write_keystore
+from omninode.node.home_setup import create_keys, write_config, write_genesis
+from omninode.node.keys.keystore import keystore_address, write_keystore
 from omninode.node.keys.passwords import make_password_file
-from omninode.node.local_genesis import ASSETS, FUNDS, MARKETS, SETTLEMENT_CHAIN_ID
 from omninode.node.net.identity import NodeIdentity
 
-CHAIN_ID: Final = "omninode-devnet"
 DEVNET_FILE: Final = "devnet.json"
 ACCOUNTS_FOLDER: Final = "accounts"
 PASSWORD_FILE: Final = "password"  # noqa: S105 - the name of a file
@@ -56,7 +61,6 @@ VALIDATORS_DEFAULT: Final = 4
 SEED_DEFAULT: Final = 1
 BASE_PORT_DEFAULT: Final = 36650
 
-POWER: Final = 100
 DELTA_MS: Final = 50
 MIN_BLOCK_INTERVAL_MS: Final = 20
 """On one machine half of a transaction's wait is for the next block; 20 ms instead of 50 costs some
@@ -65,9 +69,8 @@ ten points of a core."""
 REQUESTS_PER_SECOND: Final = 1_000_000
 """Above any load of ours: all of it comes from one address."""
 
-BUYER_USDC: Final = "1000000000"
-SELLER_BTC: Final = "10000"
-HOUSE_FUNDS: Final = (("USDC", "100000000"), ("ETH", "100000"), ("XOM", "100000000"))
+SETTLEMENT_POLL_MS: Final = 250
+"""The chain makes a block a second: a deposit should not wait longer for being seen."""
 
 _PORT_POLL_S: Final = 0.05
 
@@ -81,46 +84,9 @@ class WorldOptions:
     validators: int | None = None
     seed: int | None = None
     base_port: int | None = None
+    chain: str | None = None
+    chain_port: int | None = None
     reset: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DevnetNode:
-    """One validator: its place, its home and its ports."""
-
-    index: int
-    home: Home
-    base_port: int
-
-    @property
-    def moniker(self) -> str:
-        """Its name."""
-        return f"node{self.index}"
-
-    @property
-    def p2p_port(self) -> int:
-        """The port for peers."""
-        return self.base_port + PORTS_PER_NODE * self.index
-
-    @property
-    def rpc_url(self) -> str:
-        """Where it answers JSON-RPC over HTTP."""
-        return f"http://127.0.0.1:{self.p2p_port + 1}"
-
-    @property
-    def websocket_url(self) -> str:
-        """Where it answers JSON-RPC over WebSocket."""
-        return f"ws://127.0.0.1:{self.p2p_port + 1}"
-
-    @property
-    def metrics_url(self) -> str:
-        """Where Prometheus reads."""
-        return f"http://127.0.0.1:{self.p2p_port + 2}/metrics"
-
-    @property
-    def log_file(self) -> Path:
-        """Where its log goes."""
-        return self.home.path / "omninode.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +97,30 @@ class World:
     genesis: Genesis
     seed: int
     base_port: int
+    chain: ChainPlace
     nodes: tuple[DevnetNode, ...]
     keys: dict[str, SigningKey]
     is_new: bool
+
+    @property
+    def deployer(self) -> SigningKey:
+        """The key that deploys the contracts."""
+        return accounts.derive_key(self.seed, accounts.DEPLOYER)
+
+    @property
+    def chain_folder(self) -> Path:
+        """Where a settlement chain of ours keeps itself."""
+        return self.home.path / FOLDER
+
+    @property
+    def plan(self) -> Plan:
+        """Where the contracts are."""
+        return plan_of(self.genesis, self.deployer.address, self.chain.first_nonce)
+
+    def relayers(self) -> list[bytes]:
+        """Return the accounts that pay for the validators' checkpoints."""
+        found = (keystore_address(node.home.relayer_keystore) for node in self.nodes)
+        return [address for address in found if address is not None]
 
 
 @contextmanager
@@ -175,8 +162,12 @@ def _check_options(options: WorldOptions) -> None:
         raise ConfigError(f"--seed {options.seed}: expected 0 to 2**63 - 1")
     last = (options.validators or VALIDATORS_DEFAULT) * PORTS_PER_NODE
     base = options.base_port
-    if base is not None and not 1_024 <= base <= 65_535 - last:
-        raise ConfigError(f"--base-port {base}: expected 1024 to {65_535 - last}")
+    least = 1_024 + CHAIN_PORT_BELOW
+    if base is not None and not least <= base <= 65_535 - last:
+        raise ConfigError(f"--base-port {base}: expected {least} to {65_535 - last}")
+    port = options.chain_port
+    if port is not None and not 1_024 <= port <= 65_535:
+        raise ConfigError(f"--chain-port {port}: expected 1024 to 65535")
 
 
 def _prepare_folder(home: Home) -> None:
@@ -193,11 +184,31 @@ def _prepare_folder(home: Home) -> None:
         )
 
 
-def _read_document(home: Home) -> dict[str, int] | None:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What `devnet.json` says of a devnet that is there."""
+
+    validators: int
+    seed: int
+    base_port: int
+    chain: ChainPlace
+
+
+def _read_document(home: Home) -> _Known | None:
     path = home.path / DEVNET_FILE
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {name: int(document[name]) for name in ("validators", "seed", "base_port")}
+        if "chain" not in document:
+            raise ConfigError(
+                f"the devnet in {home.path} has no settlement chain: an earlier version made it",
+                hint="`omninode devnet --reset` makes a new devnet",
+            )
+        chain = msgspec.convert(
+            {name: document["chain"][name] for name in ChainPlace.__dataclass_fields__}, ChainPlace
+        )
+        return _Known(
+            int(document["validators"]), int(document["seed"]), int(document["base_port"]), chain
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
@@ -220,39 +231,57 @@ def _make(home: Home, options: WorldOptions) -> World:
     count = options.validators or VALIDATORS_DEFAULT
     seed = SEED_DEFAULT if options.seed is None else options.seed
     base_port = options.base_port or BASE_PORT_DEFAULT
+    chain = choose_chain(
+        options.chain or "embedded",
+        port=options.chain_port or base_port - CHAIN_PORT_BELOW,
+        deployer=accounts.derive_key(seed, accounts.DEPLOYER).address,
+    )
     nodes = _nodes(home, count, base_port)
     identities = [create_keys(node.home, password=None, light=True) for node in nodes]
     keys = accounts.derive_keys(seed)
-    genesis = devnet_genesis(identities, keys, seed=seed, time_ms=time.time_ns() // 1_000_000)
+    time_ms = time.time_ns() // 1_000_000
+    genesis = devnet_genesis(identities, keys, chain, seed=seed, time_ms=time_ms)
     text = genesis.to_json().decode()
     for node in nodes:
         write_genesis(node.home, text)
     _write_keystores(home, keys)
-    _write_configs(nodes, [identity.peer_id for identity in identities])
-    world = World(home, genesis, seed, base_port, nodes, keys, is_new=True)
+    world = World(home, genesis, seed, base_port, chain, nodes, keys, is_new=True)
+    _write_configs(world, [identity.peer_id for identity in identities])
     _write_document(world)
     return world
 
 
-def _load(home: Home, options: WorldOptions, known: dict[str, int]) -> World:
-    for name, wanted in (("validators", options.validators), ("seed", options.seed)):
-        if wanted is not None and wanted != known[name]:
+def _load(home: Home, options: WorldOptions, known: _Known) -> World:
+    for name, wanted, there in (
+        ("validators", options.validators, known.validators),
+        ("seed", options.seed, known.seed),
+        ("chain", options.chain, _chosen(known.chain)),
+    ):
+        if wanted is not None and wanted != there:
             raise ConfigError(
-                f"--{name} {wanted}: the devnet in {home.path} was made with {known[name]}",
+                f"--{name} {wanted}: the devnet in {home.path} was made with {there}",
                 hint="leave the option out to go on with it, or add --reset to start anew",
             )
-    base_port = options.base_port or known["base_port"]
-    nodes = _nodes(home, known["validators"], base_port)
+    base_port = options.base_port or known.base_port
+    chain = known.chain
+    if chain.is_ours:
+        moved = base_port - CHAIN_PORT_BELOW if options.base_port else chain.port
+        chain = replace(chain, url=f"http://127.0.0.1:{options.chain_port or moved}")
+    nodes = _nodes(home, known.validators, base_port)
     for node in nodes:
         node.home.require()
     genesis = read_genesis(nodes[0].home.genesis)
-    seed = known["seed"]
-    keys = accounts.derive_keys(seed)
-    world = World(home, genesis, seed, base_port, nodes, keys, is_new=False)
-    if base_port != known["base_port"]:  # W3
-        _write_configs(nodes, [NodeIdentity.load(node.home.node_key).peer_id for node in nodes])
+    keys = accounts.derive_keys(known.seed)
+    world = World(home, genesis, known.seed, base_port, chain, nodes, keys, is_new=False)
+    if base_port != known.base_port or chain != known.chain:  # W3
+        _write_configs(world, [NodeIdentity.load(node.home.node_key).peer_id for node in nodes])
         _write_document(world)
     return world
+
+
+def _chosen(chain: ChainPlace) -> str:
+    """Return what `--chain` was."""
+    return chain.url if chain.kind == "url" else chain.kind
 
 
 def _check_ports(world: World) -> None:
@@ -261,16 +290,24 @@ def _check_ports(world: World) -> None:
     Systems lend such ports to outgoing connections, too; those are gone in a moment.
     """
     deadline_s = time.monotonic() + PORTS_DEADLINE_S
+    for port, name in _ports(world):
+        while not _is_free(port):
+            if time.monotonic() > deadline_s:
+                raise UserError(
+                    "port_in_use",
+                    f"port {port}, for {name}, is in use",
+                    hint="stop who uses it, or choose others with --base-port",
+                )
+            time.sleep(_PORT_POLL_S)
+
+
+def _ports(world: World) -> Iterator[tuple[int, str]]:
+    """Yield the ports that this devnet opens, each with who will have it."""
+    if world.chain.port is not None:
+        yield world.chain.port, "the settlement chain"
     for node in world.nodes:
         for port in range(node.p2p_port, node.p2p_port + PORTS_USED):
-            while not _is_free(port):
-                if time.monotonic() > deadline_s:
-                    raise UserError(
-                        "port_in_use",
-                        f"port {port}, for {node.moniker}, is in use",
-                        hint="stop who uses it, or choose others with --base-port",
-                    )
-                time.sleep(_PORT_POLL_S)
+            yield port, node.moniker
 
 
 def _is_free(port: int) -> bool:
@@ -289,55 +326,6 @@ def _nodes(home: Home, count: int, base_port: int) -> tuple[DevnetNode, ...]:
     )
 
 
-def devnet_genesis(
-    validators: list[HomeIdentity], keys: dict[str, SigningKey], *, seed: int, time_ms: int
-) -> Genesis:
-    """Return the genesis of a devnet.
-
-    Args:
-        validators: The nodes' keys, in their order.
-        keys: The accounts' keys by name (`accounts.derive_keys`).
-        seed: The devnet's seed.
-        time_ms: The time of the genesis block, milliseconds since the epoch.
-    """
-    genesis = Genesis(
-        chain_id=CHAIN_ID,
-        settlement_chain_id=SETTLEMENT_CHAIN_ID,
-        genesis_time_ms=time_ms,
-        fees=FeeShares(
-            treasury=_address(accounts.derive_key(seed, accounts.TREASURY)),
-            development=_address(accounts.derive_key(seed, accounts.DEVELOPMENT)),
-        ),
-        validators=tuple(
-            GenesisValidator(
-                moniker=f"node{index}",
-                address=checksum_address(identity.address),
-                public_key="0x" + identity.public_key.hex(),
-                peer_id=identity.peer_id,
-                power=POWER,
-            )
-            for index, identity in enumerate(validators)
-        ),
-        assets=ASSETS,
-        markets=MARKETS,
-        balances=tuple(
-            GenesisBalance(address=_address(key), asset=asset, amount=amount)
-            for name, key in keys.items()
-            for asset, amount in _funds(name)
-        ),
-    )
-    check_genesis(genesis)
-    return genesis
-
-
-def _funds(name: str) -> tuple[tuple[str, str], ...]:
-    if name in accounts.PEOPLE:
-        return FUNDS
-    if name == accounts.HOUSE:
-        return HOUSE_FUNDS
-    return (("USDC", BUYER_USDC),) if name in accounts.BUYERS else (("BTC", SELLER_BTC),)
-
-
 def _address(key: SigningKey) -> str:
     return checksum_address(key.address)
 
@@ -349,17 +337,17 @@ def _write_keystores(home: Home, keys: dict[str, SigningKey]) -> None:
         write_keystore(folder / name, key, password, light=True)
 
 
-def _write_configs(nodes: tuple[DevnetNode, ...], peer_ids: list[str]) -> None:
-    for node in nodes:
+def _write_configs(world: World, peer_ids: list[str]) -> None:
+    for node in world.nodes:
         peers = [
             f"/ip4/127.0.0.1/tcp/{other.p2p_port}/p2p/{peer_ids[other.index]}"
-            for other in nodes
+            for other in world.nodes
             if other is not node
         ]
-        write_config(node.home, _config(node, peers))
+        write_config(node.home, _config(node, peers, world.chain))
 
 
-def _config(node: DevnetNode, peers: list[str]) -> NodeConfig:
+def _config(node: DevnetNode, peers: list[str], chain: ChainPlace) -> NodeConfig:
     return NodeConfig.model_validate(
         {
             "node": {"moniker": node.moniker},
@@ -370,6 +358,11 @@ def _config(node: DevnetNode, peers: list[str]) -> NodeConfig:
                 "requests_per_second": REQUESTS_PER_SECOND,
                 "requests_burst": REQUESTS_PER_SECOND,
             },
+            "settlement": {
+                "endpoints": [chain.url],
+                "poll_interval_ms": SETTLEMENT_POLL_MS,
+                "allow_dev_chain": True,
+            },
             "metrics": {"port": node.p2p_port + 2},
             "log": {"format": "json"},
         }
@@ -378,7 +371,7 @@ def _config(node: DevnetNode, peers: list[str]) -> NodeConfig:
 
 def world_document(world: World) -> dict[str, Any]:
     """Return what `devnet.json` holds: nothing secret."""
-    members = world.genesis.validators
+    members, plan = world.genesis.validators, world.plan
     return {
         "chain_id": world.genesis.chain_id,
         "settlement_chain_id": world.genesis.settlement_chain_id,
@@ -398,6 +391,12 @@ def world_document(world: World) -> dict[str, Any]:
             }
             for node in world.nodes
         ],
+        "chain": {
+            **asdict(world.chain),
+            "settlement": checksum_address(plan.contract),
+            "tokens": {name: checksum_address(token) for name, token in plan.tokens.items()},
+            "deployer": checksum_address(plan.deployer),
+        },
         "accounts": {name: _address(key) for name, key in world.keys.items()},
     }
 

@@ -14,14 +14,14 @@ import trio
 
 from omninode.errors import UserError
 from omninode.node.devnet import processes
+from omninode.node.devnet.node_place import DevnetNode
 from omninode.node.devnet.processes import (
-    NodeFailed,
     NodeProcess,
+    ProcessFailed,
     Supervisor,
     log_tail,
     resident_megabytes,
 )
-from omninode.node.devnet.world import DevnetNode
 from omninode.node.home import Home
 
 SLEEPS = "import signal, time; print('up', flush=True); time.sleep(600)"
@@ -38,7 +38,7 @@ FAILS = "import sys; sys.stderr.write('\\n'.join(f'line {n}' for n in range(50))
 SUPERVISES = """
 import sys, trio
 from omninode.node.devnet.processes import NodeProcess
-from omninode.node.devnet.world import DevnetNode
+from omninode.node.devnet.node_place import DevnetNode
 from omninode.node.home import Home
 import pathlib
 process = NodeProcess(DevnetNode(0, Home(pathlib.Path(sys.argv[1])), 20000),
@@ -144,9 +144,8 @@ class Supervised:
 
     def __init__(self, node: DevnetNode, text: str, *, restart: bool) -> None:
         self.told: list[str] = []
-        self.supervisor = Supervisor([node], restart=restart, tell=self.told.append)
         self.process = NodeProcess(node, program(text))
-        self.supervisor.processes = (self.process,)  # type: ignore[misc]
+        self.supervisor = Supervisor([self.process], restart=restart, tell=self.told.append)
 
 
 async def test_who_fails_to_start_ends_the_devnet_with_its_last_lines(node: DevnetNode) -> None:
@@ -154,7 +153,7 @@ async def test_who_fails_to_start_ends_the_devnet_with_its_last_lines(node: Devn
     with pytest.raises(ExceptionGroup) as caught, trio.fail_after(20):
         await supervised.supervisor.run()
     (error,) = caught.value.exceptions
-    assert isinstance(error, NodeFailed)
+    assert isinstance(error, ProcessFailed)
     assert isinstance(error, UserError)
     assert "exit code 3" in str(error)
     assert supervised.told == [f"line {number}" for number in range(30, 50)]

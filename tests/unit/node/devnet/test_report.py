@@ -11,9 +11,13 @@ import trio
 from omninode.errors import UserError
 from omninode.node.devnet import report
 from omninode.node.devnet.change import Change
+from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Seen
 from omninode.node.devnet.report import Compared, Run, compare, count_lost, drain, final_document
 from omninode.node.devnet.tracker import Sent, Tracker
+from omninode.node.funds.backing import AssetBacking, Backing
+from omninode.node.funds.chain import BlockId
+from omninode.node.funds.terms import AssetTerms, SettlementTerms
 
 
 class Validator:
@@ -123,27 +127,39 @@ def test_one_other_hash_is_not_the_same() -> None:
     assert not Compared(1, ("0xaa", None)).same
 
 
+def backing(*, missing: int = 0) -> Backing:
+    """Return 10 units of one asset on the exchange, and so many fewer in the contract."""
+    asset = AssetTerms("USDC", 6, bytes(20))
+    terms = SettlementTerms(bytes(32), 31_337, bytes(20), 0, 2, {"USDC": asset})
+    row = AssetBacking(asset, 10, 10, 0, 0, 10 - missing)
+    return Backing(terms, 7, BlockId(3, "0x"), (row,))
+
+
 @pytest.mark.parametrize(
-    ("lost", "hashes", "final", "ok"),
+    ("lost", "hashes", "final", "backed", "ok"),
     [
-        (0, ("0xaa", "0xaa"), 5, True),
-        (1, ("0xaa", "0xaa"), 5, False),
-        (0, ("0xaa", "0xab"), 5, False),
-        (0, ("0xaa", None), 5, False),
-        (0, ("0xaa", "0xaa"), 0, False),
+        (0, ("0xaa", "0xaa"), 5, backing(), True),
+        (1, ("0xaa", "0xaa"), 5, backing(), False),
+        (0, ("0xaa", "0xab"), 5, backing(), False),
+        (0, ("0xaa", None), 5, backing(), False),
+        (0, ("0xaa", "0xaa"), 0, backing(), False),
+        (0, ("0xaa", "0xaa"), 5, backing(missing=1), False),
+        (0, ("0xaa", "0xaa"), 5, backing(missing=-1), False),
+        (0, ("0xaa", "0xaa"), 5, None, False),
     ],
 )
 def test_ok_needs_everything(
-    lost: int, hashes: tuple[str | None, ...], final: int, ok: bool
+    lost: int, hashes: tuple[str | None, ...], final: int, backed: Backing | None, ok: bool
 ) -> None:
     tracker = Tracker()
     tracker.counts.final = final
     process = SimpleNamespace(node=SimpleNamespace(moniker="node0"), process_id=None)
     document = final_document(
         tracker,
-        Run(seconds=2.0, trades=4),
+        Run(seconds=2.0, trades=4, money=MoneyCounts(5, 3, 7)),
         lost=lost,
         compared=Compared(9, hashes),
+        backing=backed,
         observer=observer_of([], [9, 11]),
         processes=[process, process],  # type: ignore[list-item]
     )
@@ -152,3 +168,4 @@ def test_ok_needs_everything(
     assert document["compared_height"] == 9
     assert document["orders_per_second"] == final / 2
     assert document["validators"][0]["rss_mb"] is None
+    assert (document["deposits"], document["withdrawals"], document["checkpoints"]) == (5, 3, 7)

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from omninode.crypto import checksum_address
 from omninode.node.devnet import view
+from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Seen
 from omninode.node.devnet.tracker import Sent, Tracker
 from omninode.node.devnet.view import (
@@ -38,6 +40,7 @@ def snapshot(**changes: object) -> Snapshot:
         "refused": 1,
         "under_way": 9,
         "trades": 18,
+        "money": MoneyCounts(deposits=5, withdrawals=3, checkpoints=7),
         "markets": (MarketRow("BTC-USDC", "78318", "78319", None),),
         "validators": (
             ValidatorRow("node0", "running", 321, "0xabcdef0123456789", 136.4, 1),
@@ -49,7 +52,8 @@ def snapshot(**changes: object) -> Snapshot:
 
 def test_a_line_has_what_matters() -> None:
     line = summary_line(snapshot())
-    for part in ("height 321", "198 orders/s", "31.5/64.0 ms", "18 trades", "78318/78319"):
+    parts = ("height 321", "198 orders/s", "31.5/64.0 ms", "18 trades", "78318/78319")
+    for part in (*parts, "5 deposits, 3 withdrawals, 7 checkpoints"):
         assert part in line
     assert "node0:321:abcdef:running" in line
     assert "node1:200::down" in line
@@ -90,6 +94,8 @@ def test_the_table_names_urls_accounts_and_what_to_do_next(tmp_path: Path) -> No
         text = "\n".join(world_lines(world))
     assert "http://127.0.0.1:22651" in text
     assert "http://127.0.0.1:22652/metrics" in text
+    assert "http://127.0.0.1:22645" in text
+    assert checksum_address(world.plan.contract) in text
     assert "alice" in text
     assert f"omninode --home {tmp_path} order place --from alice" in text
     assert world.keys["alice"].secret.hex() not in text
@@ -121,6 +127,7 @@ def test_a_snapshot_is_about_the_last_seconds() -> None:
         seconds=97.0,
         now_s=100.0,
         trades=2,
+        money=MoneyCounts(),
         markets=(),
     )
     assert taken.orders_per_second == pytest.approx(0.2)

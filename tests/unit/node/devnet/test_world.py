@@ -13,7 +13,7 @@ from omninode.crypto import checksum_address
 from omninode.dex.exchange import Exchange
 from omninode.errors import ConfigError, UserError
 from omninode.node.config_file import load_config
-from omninode.node.devnet.accounts import HOUSE, PEOPLE, TRADERS_PER_SIDE, derive_key
+from omninode.node.devnet.accounts import HOUSE, MOVERS, PEOPLE, TRADERS_PER_SIDE, derive_key
 from omninode.node.devnet.world import World, WorldOptions, opened_world
 from omninode.node.home import Home
 from omninode.node.keys.keystore import list_keystores, read_keystore
@@ -72,7 +72,7 @@ def test_keystores_open_with_the_password_beside_them(world: World) -> None:
     password = (folder / "password").read_text().strip()
     entries = {entry.name: entry for entry in list_keystores(folder)}
     assert set(entries) >= {*PEOPLE, HOUSE}
-    assert len(entries) == len(PEOPLE) + 1 + 2 * TRADERS_PER_SIDE
+    assert len(entries) == len(PEOPLE) + 1 + 2 * TRADERS_PER_SIDE + len(MOVERS)
     for name in ("alice", "seller-03"):
         assert read_keystore(entries[name].path, password).secret == world.keys[name].secret
 

@@ -1,0 +1,101 @@
+"""`omninode verify`: is every balance of the exchange backed by tokens on the settlement chain?"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from omninode.node.cli.endpoint import RpcUrl, connect
+from omninode.node.cli.failures import CommandFailed
+from omninode.node.cli.output import emit, print_fields, print_table
+from omninode.node.cli.steps import Tell, shown_steps
+
+if TYPE_CHECKING:
+    from omninode.node.client import RpcClient
+    from omninode.node.funds.backing import Backing
+
+COLUMNS: Final = (
+    "asset",
+    "exchange",
+    "deposits_under_way",
+    "withdrawals_under_way",
+    "vault",
+    "shortfall",
+    "surplus",
+    "ok",
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(
+    rpc: RpcUrl = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask this endpoint of the settlement chain instead of passing on by the node.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compare the exchange's balances with the tokens in its contract, to the last unit.
+
+    Works while money moves. Exit code 1 if anything is not backed.
+    """
+    import trio
+
+    from omninode.node.client import RpcClient
+
+    with ExitStack() as stack:
+        node = stack.enter_context(connect(rpc))
+        chain = node if endpoint is None else stack.enter_context(RpcClient(endpoint))
+        tell = stack.enter_context(shown_steps())
+        document = trio.run(_compare, node, chain, tell).document()
+    if not document["ok"]:
+        raise CommandFailed("not_backed", _why(document), document=document)
+    emit(document, lambda: _print(document))
+
+
+async def _compare(node: RpcClient, endpoint: RpcClient, tell: Tell) -> Backing:
+    from omninode.node.cli.settlement import passed_on, read_terms
+    from omninode.node.funds.backing import check_contract, read_backing
+    from omninode.node.funds.chain import SettlementChain
+    from omninode.node.funds.ledger import Ledger
+
+    async def read_supply() -> dict[str, Any]:
+        supply: dict[str, Any] = node.call("omni_getSupply")
+        return supply
+
+    terms = read_terms(node)
+    chain = SettlementChain(passed_on(endpoint))
+    await check_contract(chain, terms)
+    tell("reading the contract's events")
+    ledger = Ledger(chain, terms)
+    return await read_backing(read_supply, chain, ledger, terms)
+
+
+def _why(document: dict[str, Any]) -> str:
+    """Say what is not backed."""
+    wrong = [row for row in document["assets"] if not row["ok"]]
+    missing = [f"{row['shortfall']} {row['asset']}" for row in wrong if row["shortfall"] != "0"]
+    if missing:
+        return f"{', '.join(missing)} missing in the contract at block {document['block']}"
+    names = ", ".join(row["asset"] for row in wrong)
+    return f"the exchange's own sums of {names} differ at height {document['height']}"
+
+
+def _print(document: dict[str, Any]) -> None:
+    rows = [[row[column] for column in COLUMNS] for row in document["assets"]]
+    print_table([column.replace("_", " ") for column in COLUMNS], rows, empty="no assets")
+    print()
+    print_fields(
+        {
+            "exchange": f"height {document['height']}",
+            "chain": f"id {document['chain_id']}, block {document['block']}",
+            "contract": document["contract"],
+        }
+    )

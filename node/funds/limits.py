@@ -1,0 +1,26 @@
+"""Every bound of moving and checking funds, and what happens at it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LOG_BLOCKS_MAX: Final = 2_000
+"""Blocks asked for in one call of `eth_getLogs`; a longer range is asked for in pieces."""
+
+RECEIPT_POLL_S: Final = 0.25
+"""A transaction's receipt is asked for so often."""
+
+RECEIPT_DEADLINE_S: Final = 180.0
+"""A transaction in no block after this time is given up: it is named, and may still come."""
+
+CLAIM_TRIES_MAX: Final = 3
+"""Proofs asked for until one is accepted: a checkpoint may be replaced while a claim is made."""
+
+REORGANISATIONS_MAX: Final = 3
+"""How often the chain may change under a reading of its events before the reading is given up."""
+
+GAS_MARGIN_PERCENT: Final = 20
+"""Gas beyond the estimate: the state may have changed when the transaction is executed."""
+
+ERROR_TEXT_MAX: Final = 300
+"""Characters of an endpoint's message that are passed on; the rest is cut off."""

@@ -7,11 +7,15 @@ are told; what other parts know already is read when somebody asks (`watch`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from omninode import __version__
+from omninode.contracts.ports import Call
+from omninode.contracts.service import OUTCOMES, SettlementService
+from omninode.contracts.status import SettlementState
 from omninode.dex.events import OrderRejected, Trade
 from omninode.storage.records import CommittedBlock
 
@@ -77,6 +81,12 @@ class Metrics:
             "WebSockets closed because the client did not read",
             registry=registry,
         )
+        self._endpoint_calls = Counter(
+            "omninode_settlement_endpoint_calls",
+            "Calls of endpoints of the settlement chain by outcome",
+            ["endpoint", "method", "outcome"],
+            registry=registry,
+        )
         self._newest_ms = 0
 
     def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
@@ -110,6 +120,49 @@ class Metrics:
         self._calls.labels(method, reason).inc()
         self._call_time.labels(method).observe(seconds)
 
+    def endpoint_called(self, call: Call) -> None:
+        """Count a call of an endpoint of the settlement chain."""
+        self._endpoint_calls.labels(call.endpoint, call.method, call.outcome).inc()
+
+    def watch_settlement(self, service: SettlementService) -> None:
+        """Show how the node fares with the settlement chain."""
+        states = Gauge(
+            "omninode_settlement_state",
+            "1 for the state the settlement part is in, 0 for the others",
+            ["state"],
+            registry=self.registry,
+        )
+        for word in get_args(SettlementState):
+            states.labels(word).set_function(partial(_is_in_state, service, word))
+        for name, about in (
+            ("chain_height", "Newest block of the settlement chain"),
+            ("confirmed_height", "Newest confirmed block of the settlement chain"),
+            ("deposits", "Confirmed deposits"),
+            ("checkpoint", "Newest checkpoint on the settlement chain"),
+        ):
+            self.watch(f"omninode_settlement_{name}", about, partial(_status_of, service, name))
+        self.watch(
+            "omninode_settlement_certified_checkpoint",
+            "Newest certified checkpoint",
+            lambda: service.certified_checkpoint() or 0,
+        )
+        ended = Gauge(
+            "omninode_settlement_transactions",
+            "Transactions of this node's gas account by what became of them",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in OUTCOMES:
+            ended.labels(outcome).set_function(partial(service.sent, outcome))
+
     def slow_client_closed(self) -> None:
         """Count a WebSocket that was closed because its client does not read."""
         self._slow.inc()
+
+
+def _is_in_state(service: SettlementService, state: str) -> float:
+    return float(service.status().state == state)
+
+
+def _status_of(service: SettlementService, name: str) -> float:
+    return float(getattr(service.status(), name) or 0)

@@ -4,6 +4,7 @@
 database ─ exchange ─ execution          outermost: what is on disk outlives everything above it
   └─ network                             peers
        └─ admission, consensus           the protocol
+            └─ settlement                the EVM chain
             └─ rpc, metrics              the outside, first to stop
 ```
 
@@ -60,6 +61,7 @@ from omninode.node.peer_port import ValidatorPeers
 from omninode.node.rpc.metrics_server import MetricsServer
 from omninode.node.rpc.ports import NodeParts
 from omninode.node.rpc.service import RpcService
+from omninode.node.settlement import open_settlement
 from omninode.storage.history import History
 from omninode.storage.pruning import Pruner
 from omninode.storage.records import CommittedBlock
@@ -111,6 +113,14 @@ class Node:
         )
         self._halt_seen = trio.Event()
         self.metrics = Metrics()
+        self.settlement = open_settlement(
+            config.settlement,
+            state,
+            keys,
+            door=self.admission,
+            condition=self.condition,
+            metrics=self.metrics,
+        )
         self.rpc = self._build_rpc()
         self._watch_parts()
         self._wire_network()
@@ -189,6 +199,7 @@ class Node:
                 door=self.admission,
                 consensus=self.core,
                 condition=self.condition,
+                settlement=self.settlement,
             ),
             settings=self.config.rpc,
             idle_block_interval_ms=self.config.consensus.idle_block_interval_ms,
@@ -245,6 +256,8 @@ class Node:
         """A block is durable: what rests on it may be told (L2 of `execution`)."""
         self.metrics.block_stored(committed)
         self.rpc.stored(committed)
+        if self.settlement is not None:
+            self.settlement.changed()
 
     def _on_halt(self, halted: Halted) -> None:
         self.condition.halt(halted)
@@ -281,6 +294,8 @@ class Node:
                 await outer.start(self.admission.run)
                 await self.admission.restore(self.state.journal.load())
                 await outer.start(self.consensus.run)
+                if self.settlement is not None:
+                    await outer.start(self.settlement.run)
                 await outer.start(self.rpc.run)
                 await outer.start(
                     MetricsServer(self.metrics.registry, settings=self.config.metrics).run

@@ -15,7 +15,7 @@ def test_names_say_subsystem_and_unit() -> None:
     ours = {name for name in names if not name.startswith("process_")}
     assert ours
     for name in ours:
-        assert re.fullmatch(r"omninode_(build|consensus|dex|rpc)(_[a-z]+)*", name), name
+        assert re.fullmatch(r"omninode_(build|consensus|dex|rpc|settlement)(_[a-z]+)*", name), name
 
 
 def test_calls_are_counted_by_outcome_and_timed() -> None:

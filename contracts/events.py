@@ -1,0 +1,87 @@
+"""The contract's events that matter to a node, and what follows from them.
+
+Rules
+    V1. Deposits are numbered from 0 without gaps, and each carries the rolling hash over all so
+        far; logs that do not continue both are not the contract's, whoever tells them.
+    V2. Numbers of checkpoints only rise. A withdrawal is paid once.
+
+Pure: `abi` decodes, `confirmed` stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from omninode.contracts.wire import Log
+from omninode.dex.bridge.deposits import Cursor, Deposit, next_deposit_hash
+from omninode.errors import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Deposited:
+    """Tokens came in; `hash` is the rolling hash after this deposit."""
+
+    index: int
+    deposit: Deposit
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """The contract took a checkpoint."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A withdrawal was paid out."""
+
+    index: int
+
+
+ContractEvent: TypeAlias = Deposited | Checkpointed | Withdrawn
+"""What `abi` decodes; the contract's other events are passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What the contract's events add up to.
+
+    Attributes:
+        deposits: How many deposits, and their rolling hash.
+        checkpoint: Number of the newest checkpoint; 0 before the first.
+    """
+
+    deposits: Cursor
+    checkpoint: int = 0
+
+
+def fold(ledger: Ledger, events: Sequence[tuple[Log, ContractEvent]]) -> Ledger:
+    """Add events to a ledger.
+
+    Raises:
+        Malformed: They do not continue it (V1, V2).
+    """
+    count, rolling, checkpoint = ledger.deposits.count, ledger.deposits.hash, ledger.checkpoint
+    for log, event in events:
+        match event:
+            case Deposited():
+                after = next_deposit_hash(rolling, count, event.deposit)
+                if (event.index, event.hash) != (count, after):
+                    raise Malformed(
+                        f"deposit {event.index} in block {log.block_number} does not continue "
+                        f"the {count} before it"
+                    )
+                count, rolling = count + 1, after
+            case Checkpointed():
+                if event.number <= checkpoint:
+                    raise Malformed(
+                        f"checkpoint {event.number} after {checkpoint} in block {log.block_number}"
+                    )
+                checkpoint = event.number
+            case Withdrawn():
+                pass
+    return Ledger(Cursor(count, rolling), checkpoint)

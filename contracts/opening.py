@@ -1,0 +1,94 @@
+"""Makes the parts that talk to the chain; the only way in to everything that needs web3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from omninode.contracts.abi import SettlementAbi
+from omninode.contracts.confirmed import ConfirmedLog
+from omninode.contracts.endpoint import Endpoint
+from omninode.contracts.follower import Follower
+from omninode.contracts.ports import Call, Store
+from omninode.contracts.relay import Relay
+from omninode.contracts.sending import GasAccount
+from omninode.contracts.service import ChainSide
+from omninode.contracts.source import Source
+from omninode.crypto import SigningKey, parse_address
+from omninode.dex.bridge.evm import validator_set_words
+from omninode.dex.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainSettings:
+    """What one node is told about its endpoints.
+
+    Attributes:
+        endpoints: Their URLs.
+        poll_interval_s: Time between two questions for the newest block.
+        request_timeout_s: Longest wait for an answer.
+    """
+
+    endpoints: Sequence[str]
+    poll_interval_s: float
+    request_timeout_s: float
+
+
+def open_chain_side(
+    settings: ChainSettings,
+    exchange: Exchange,
+    store: Store,
+    *,
+    column: bytes,
+    payer: SigningKey | None,
+    index: int | None,
+    on_change: Callable[[], None],
+    on_call: Callable[[Call], None],
+) -> ChainSide:
+    """Make follower and relay for the contract of genesis.
+
+    Args:
+        settings: What this node is told.
+        exchange: For genesis and the newest certified checkpoint.
+        store: The database.
+        column: The byte its keys begin with.
+        payer: The key of the gas account; `None` where no checkpoints are sent.
+        index: This validator's place in the set, if it has one.
+        on_change: Called when the chain has moved.
+        on_call: Told about every call of an endpoint.
+
+    Raises:
+        ConfigError: The stored log is of another contract.
+        StorageFault: The disk failed.
+    """
+    rules, bridge = exchange.rules, exchange.state.bridge
+    domain, terms = bridge.domain, rules.settlement
+    if terms is None:
+        raise ValueError("a network without settlement")
+    abi = SettlementAbi(domain.contract)
+    tokens = tuple(parse_address(asset.token) for asset in rules.assets if asset.token)
+    endpoints = [
+        Endpoint(url, timeout_s=settings.request_timeout_s, on_call=on_call)
+        for url in settings.endpoints
+    ]
+    sources = [Source(endpoint, abi=abi, domain=domain, tokens=tokens) for endpoint in endpoints]
+    confirmed = ConfirmedLog(store, column=column, domain=domain, start_block=terms.start_block)
+    follower = Follower(
+        sources,
+        abi=abi,
+        confirmed=confirmed,
+        confirmations=terms.confirmations,
+        poll_interval_s=settings.poll_interval_s,
+        on_change=on_change,
+    )
+    relay = None
+    if payer is not None and index is not None:
+        relay = Relay(
+            GasAccount(payer, store, column=column, chain_id=domain.chain_id),
+            abi=abi,
+            follower=follower,
+            certified=lambda: bridge.checkpoints.certified,
+            validators=validator_set_words(rules.validator_set),
+            index=index,
+        )
+    return ChainSide(follower, confirmed, relay)

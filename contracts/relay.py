@@ -1,0 +1,256 @@
+"""Brings certified checkpoints to the contract: normally one validator, each in its turn.
+
+Rules
+    R1. Anybody may bring a checkpoint and the contract takes each number once, newest first; so
+        nothing here is needed for safety, and only the newest certified checkpoint matters.
+    R2. It is the turn of validator `number mod n`; each next one waits `TURN_S` longer, so that one
+        that fails is replaced, and gas is paid once.
+    R3. A transaction that is stuck is replaced by one with a higher fee and the checkpoint that is
+        the newest by then.
+    R4. An account without money is told in the log and in the status, and asked again later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import structlog
+import trio
+
+from omninode.contracts.abi import SettlementAbi
+from omninode.contracts.fees import (
+    ACCEPTED,
+    NO_FUNDS,
+    NONCE_USED,
+    REFUSED,
+    UNDERPRICED,
+    raised_fee,
+)
+from omninode.contracts.follower import Follower
+from omninode.contracts.sending import GasAccount
+from omninode.contracts.source import Source
+from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
+from omninode.errors import ChainError, EndpointError
+
+TURN_S: Final = 3.0
+LOOK_AGAIN_S: Final = 0.5
+RESEND_S: Final = 5.0
+STUCK_S: Final = 30.0
+FAILURE_PAUSE_S: Final = 2.0
+EMPTY_PAUSE_S: Final = 15.0
+
+_STALE: Final = "StaleCheckpoint"
+
+log = structlog.get_logger(subsystem="settlement")
+
+
+class Relay:
+    """Sends checkpoints from one validator's gas account.
+
+    Args:
+        account: Pays.
+        abi: The contract.
+        follower: What the chain has, and which endpoints to use.
+        certified: Returns the newest certified checkpoint.
+        validators: The contract's words for the validator set.
+        index: This validator's place in it.
+
+    Attributes:
+        trouble: Why checkpoints are not sent from here, or empty.
+        counts: What became of transactions: `sent`, `raised`, `done`, `failed`, `replaced`.
+    """
+
+    def __init__(
+        self,
+        account: GasAccount,
+        *,
+        abi: SettlementAbi,
+        follower: Follower,
+        certified: Callable[[], CertifiedCheckpoint | None],
+        validators: tuple[bytes, ...],
+        index: int,
+    ) -> None:
+        self.trouble = ""
+        self.counts: Final[Counter[str]] = Counter()
+        self._account = account
+        self._abi = abi
+        self._follower = follower
+        self._certified = certified
+        self._validators = validators
+        self._index = index
+        self._news = trio.Event()
+        self._number = 0
+        self._seen_at = 0.0
+        self._passed_over = 0
+        self._sent_at = float("-inf")
+        self._first_sent_at = float("-inf")
+        self._looked_at_height: int | None = None
+
+    def wake(self) -> None:
+        """Look again: the chain or the state has moved."""
+        self._news.set()
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Bring checkpoints until cancelled."""
+        task_status.started()
+        while True:
+            pause_s = LOOK_AGAIN_S
+            try:
+                pause_s = await self._step()
+            except ChainError as error:
+                log.info("relay_waits", why=str(error))
+                pause_s = FAILURE_PAUSE_S
+            if pause_s > LOOK_AGAIN_S:
+                await trio.sleep(pause_s)
+            self._news = trio.Event()
+            with trio.move_on_after(self._wait_s()):
+                await self._news.wait()
+
+    def _wait_s(self) -> float:
+        """Return for how long nothing happens by itself."""
+        return LOOK_AGAIN_S if self._account.open is not None or self._is_waiting() else RESEND_S
+
+    def _is_waiting(self) -> bool:
+        return self._number > max(self._follower.newest_checkpoint, self._passed_over)
+
+    async def _step(self) -> float:
+        """Do what is to be done now; returns how long to rest at least."""
+        sources = self._follower.healthy()
+        if not sources or self._follower.halted:
+            return LOOK_AGAIN_S
+        if self._account.open is not None:
+            return await self._pursue(sources)
+        certified = self._newest()
+        if certified is None or not self._is_waiting() or not self._is_my_turn():
+            return LOOK_AGAIN_S
+        return await self._begin(certified, sources)
+
+    def _newest(self) -> CertifiedCheckpoint | None:
+        certified = self._certified()
+        if certified is not None and certified.checkpoint.number != self._number:
+            self._number = certified.checkpoint.number
+            self._seen_at = trio.current_time()
+        return certified
+
+    def _is_my_turn(self) -> bool:
+        """Whether this validator's time for the newest checkpoint has come (R2)."""
+        place = (self._index - self._number) % len(self._validators)
+        return trio.current_time() >= self._seen_at + place * TURN_S
+
+    # --- A new transaction -----------------------------------------------------------------------
+
+    async def _begin(self, certified: CertifiedCheckpoint, sources: list[Source]) -> float:
+        account, source = self._account, sources[0]
+        number = certified.checkpoint.number
+        data = self._abi.submit_checkpoint(certified, self._validators)
+        try:
+            gas = await account.gas(source, to=self._abi.address, data=data)
+        except EndpointError as error:
+            return self._not_taken(number, error)
+        fee = await account.fee(source, base_fee=self._follower.base_fee(source))
+        balance = await account.balance(source)
+        if balance < gas * fee.max_fee:
+            return self._is_empty(balance)
+        nonce = await account.nonce(source)
+        await account.sign(
+            nonce=nonce, checkpoint=number, to=self._abi.address, data=data, gas=gas, fee=fee
+        )
+        self._trouble("")
+        self._first_sent_at = trio.current_time()
+        self.counts["sent"] += 1
+        return await self._send(sources)
+
+    def _not_taken(self, number: int, error: EndpointError) -> float:
+        """Note why the contract would not take a checkpoint."""
+        name = self._abi.error_name(error.data)
+        if name == _STALE:
+            self._passed_over = number  # Somebody else was quicker (R1).
+            return LOOK_AGAIN_S
+        self._trouble(f"the contract would not take checkpoint {number}: {name or error}")
+        return FAILURE_PAUSE_S
+
+    def _is_empty(self, balance: int) -> float:
+        address = self._account.address
+        self._trouble(f"the gas account {address} has {balance} wei: fund it to send checkpoints")
+        return EMPTY_PAUSE_S
+
+    def _trouble(self, what: str) -> None:
+        if what != self.trouble and what:
+            log.warning("checkpoints_not_sent", why=what)
+        self.trouble = what
+
+    # --- The open transaction --------------------------------------------------------------------
+
+    async def _pursue(self, sources: list[Source]) -> float:
+        """See what became of the open transaction; send it again or replace it."""
+        now, account = trio.current_time(), self._account
+        height = self._follower.chain_height
+        if height == self._looked_at_height and now < self._sent_at + RESEND_S:
+            return LOOK_AGAIN_S
+        self._looked_at_height = height
+        outcome = await account.outcome(sources[0])
+        if outcome is not None:
+            await self._settled(outcome)
+            return LOOK_AGAIN_S
+        if now < self._sent_at + RESEND_S:
+            return LOOK_AGAIN_S
+        if self._first_sent_at == float("-inf"):
+            self._first_sent_at = now  # Sent before a restart.
+        if now > self._first_sent_at + STUCK_S:
+            await self._raise(sources)
+        return await self._send(sources)
+
+    async def _send(self, sources: list[Source]) -> float:
+        answer = await self._account.send(sources)
+        self._sent_at = trio.current_time()
+        if answer in {ACCEPTED, NONCE_USED}:
+            self._trouble("")
+            return LOOK_AGAIN_S  # A used nonce shows in `outcome`.
+        if answer == NO_FUNDS:
+            return self._is_empty(await self._account.balance(sources[0]))
+        if answer == UNDERPRICED:
+            await self._raise(sources)
+        elif answer == REFUSED:
+            self._trouble("the endpoints refuse the transaction; it is sent again")
+        return FAILURE_PAUSE_S
+
+    async def _raise(self, sources: list[Source]) -> None:
+        """Replace the open transaction by one with a higher fee and the newest checkpoint (R3)."""
+        account, source = self._account, sources[0]
+        send, certified = account.open, self._newest()
+        if send is None or certified is None or not account.may_replace:
+            return
+        now = await account.fee(source, base_fee=self._follower.base_fee(source))
+        fee = raised_fee(account.open_fee, now)
+        if fee is None:
+            self._trouble(f"checkpoint {send.checkpoint} is stuck at the highest fee")
+            return
+        data = self._abi.submit_checkpoint(certified, self._validators)
+        try:
+            gas = await account.gas(source, to=self._abi.address, data=data)
+        except EndpointError as error:
+            self._not_taken(certified.checkpoint.number, error)
+            return
+        number = certified.checkpoint.number
+        await account.sign(
+            nonce=send.nonce, checkpoint=number, to=self._abi.address, data=data, gas=gas, fee=fee
+        )
+        self._first_sent_at = trio.current_time()
+        self.counts["raised"] += 1
+        log.info("checkpoint_fee_raised", number=number, max_fee_wei=fee.max_fee)
+
+    async def _settled(self, outcome: str) -> None:
+        send = self._account.open
+        await self._account.settle()
+        self._first_sent_at = self._sent_at = float("-inf")
+        self._looked_at_height = None
+        self.counts[outcome] += 1
+        number = 0 if send is None else send.checkpoint
+        if outcome == "done":
+            log.info("checkpoint_sent", number=number)
+        else:
+            log.info("checkpoint_not_needed", number=number, outcome=outcome)

@@ -1,0 +1,119 @@
+"""Puts the settlement part together, where genesis names a contract.
+
+What talks to the chain needs web3, a second of start and 60 MB: it is loaded only where endpoints
+are configured.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final, cast
+
+import structlog
+
+from omninode.contracts.ports import Door
+from omninode.contracts.service import ChainSide, SettlementService
+from omninode.contracts.statements import Statements
+from omninode.dex.genesis import Genesis
+from omninode.errors import ConfigError
+from omninode.node.chain_state import ChainState
+from omninode.node.clock import wall_clock_ms
+from omninode.node.condition import NodeCondition
+from omninode.node.config import SettlementSection
+from omninode.node.keys.node_keys import NodeKeys
+from omninode.node.metrics import Metrics
+from omninode.storage import keys as columns
+
+DEV_CHAIN_IDS: Final = frozenset({1337, 31337})
+"""Chains of developers' tools: whoever runs one makes money on it."""
+
+log = structlog.get_logger(subsystem="settlement")
+
+
+def open_settlement(
+    config: SettlementSection,
+    state: ChainState,
+    keys: NodeKeys,
+    *,
+    door: Door,
+    condition: NodeCondition,
+    metrics: Metrics,
+) -> SettlementService | None:
+    """Make the settlement part, or nothing in a network without one.
+
+    Raises:
+        ConfigError: The chain is a developer's and that is not allowed here, or the stored log is
+            of another contract.
+        StorageFault: The disk failed.
+    """
+    rules = state.exchange.rules
+    if rules.settlement is None:
+        return None
+    check_chain(rules, config)
+    index = condition.validator_index
+    key = keys.validator if index is not None else None
+    statements = None
+    if key is not None:
+        statements = Statements(key, door=door, exchange=state.exchange, now_ms=wall_clock_ms)
+    service = SettlementService(
+        state.exchange,
+        key=key,
+        statements=statements,
+        is_behind=condition.is_catching_up,
+    )
+    if config.endpoints:
+        payer = keys.relayer if config.relay else None
+        if config.relay and index is not None and payer is None:
+            log.warning("no_relayer_key", hint="`omninode init --force` makes keys/relayer.json")
+        chain = _open_chain_side(config, state, keys, index, service=service, metrics=metrics)
+        service.attach(chain)
+    metrics.watch_settlement(service)
+    return service
+
+
+def _open_chain_side(
+    config: SettlementSection,
+    state: ChainState,
+    keys: NodeKeys,
+    index: int | None,
+    *,
+    service: SettlementService,
+    metrics: Metrics,
+) -> ChainSide:
+    opening = import_module("omninode.contracts.opening")
+    settings = opening.ChainSettings(
+        endpoints=config.endpoints,
+        poll_interval_s=config.poll_interval_ms / 1000,
+        request_timeout_s=config.request_timeout_ms / 1000,
+    )
+    return cast(
+        ChainSide,
+        opening.open_chain_side(
+            settings,
+            state.exchange,
+            state.database,
+            column=columns.SETTLEMENT,
+            payer=keys.relayer if config.relay else None,
+            index=index,
+            on_change=service.changed,
+            on_call=metrics.endpoint_called,
+        ),
+    )
+
+
+def check_chain(genesis: Genesis, config: SettlementSection) -> None:
+    """Refuse a developer's chain as the place of real money.
+
+    Raises:
+        ConfigError: It is one, and `settlement.allow_dev_chain` is not set.
+    """
+    if (
+        genesis.settlement is not None
+        and genesis.settlement_chain_id in DEV_CHAIN_IDS
+        and not config.allow_dev_chain
+    ):
+        raise ConfigError(
+            f"the settlement chain {genesis.settlement_chain_id} is a developer's chain: "
+            "anybody can make money on it",
+            hint="for a test network set settlement.allow_dev_chain = true",
+        )

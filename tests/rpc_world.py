@@ -40,6 +40,7 @@ from omninode.dex.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisMarket,
+    GenesisSettlement,
     GenesisValidator,
 )
 from omninode.dex.transaction import Transaction, order_id, sign_wallet
@@ -54,7 +55,7 @@ from omninode.node.net.peers import PeerInfo
 from omninode.node.net.settings import Plane
 from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.errors import CODES
-from omninode.node.rpc.ports import NodeParts
+from omninode.node.rpc.ports import NodeParts, Settlement
 from omninode.node.rpc.service import RpcService
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
@@ -62,6 +63,8 @@ from omninode.storage.history import History
 from omninode.storage.journal import Journal
 from omninode.storage.records import CommittedBlock
 
+CHECKPOINT_INTERVAL_MS = 60_000
+CONTRACT, USDC_TOKEN, BTC_TOKEN = b"\xc0" * 20, b"\xc1" * 20, b"\xc2" * 20
 NOW = 1_700_000_000_000
 DEADLINE_S = 30
 MARKET = "BTC-USDC"
@@ -87,7 +90,15 @@ GENESIS = Genesis(
             power=10,
         ),
     ),
-    assets=(GenesisAsset(name="USDC", decimals=6), GenesisAsset(name="BTC", decimals=8)),
+    settlement=GenesisSettlement(
+        contract=checksum_address(CONTRACT),
+        start_block=1,
+        checkpoint_interval_ms=CHECKPOINT_INTERVAL_MS,
+    ),
+    assets=(
+        GenesisAsset(name="USDC", decimals=6, token=checksum_address(USDC_TOKEN)),
+        GenesisAsset(name="BTC", decimals=8, token=checksum_address(BTC_TOKEN)),
+    ),
     markets=(GenesisMarket(name=MARKET, base="BTC", quote="USDC", tick="0.01", lot="0.00000001"),),
     balances=tuple(
         GenesisBalance(address=checksum_address(key.address), asset=asset, amount=amount)
@@ -143,6 +154,7 @@ class World:
     now_ms: int = NOW
     condition: Condition = field(default_factory=Condition)
     metrics: Metrics = field(default_factory=Metrics)
+    settlement: Settlement | None = None
 
     def __post_init__(self) -> None:
         self.last = self.genesis_header
@@ -181,6 +193,7 @@ class World:
             door=self.admission,
             consensus=core,
             condition=self.condition,
+            settlement=self.settlement,
         )
         self.rpc = RpcService(
             parts,
@@ -202,11 +215,13 @@ class World:
         self.metrics.block_stored(committed)
         self.rpc.stored(committed)
 
-    async def block(self, *, certified: bool = True, after_ms: int = 10) -> int:
-        """Put everything that waits into one block; return its height once it is stored."""
+    async def block(self, *more: Transaction, certified: bool = True, after_ms: int = 10) -> int:
+        """Put everything that waits, and more, into one block; return its height once stored."""
         self.now_ms += after_ms
-        ids = self.admission.select(())
-        bodies = [body for i in ids if (body := self.admission.body(i)) is not None]
+        waiting = self.admission.select(())
+        bodies = [body for i in waiting if (body := self.admission.body(i)) is not None]
+        bodies += more
+        ids = tuple(body.hash for body in bodies)
         parent = self.last
         header = msgspec.structs.replace(
             parent,
@@ -242,7 +257,9 @@ def certify(block: Block) -> Certificate:
 
 
 @asynccontextmanager
-async def running(folder: Path, **settings: Any) -> AsyncIterator[World]:
+async def running(
+    folder: Path, *, settlement: Settlement | None = None, **settings: Any
+) -> AsyncIterator[World]:
     with Database.open(folder / "db") as database, trio.fail_after(DEADLINE_S):
         journal = Journal(database)
         journal.load()
@@ -255,7 +272,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[World]:
             valset_hash=GENESIS.validator_set.hash,
         )
         await chain.begin(header, exchange.app_hash, exchange.records())
-        world = World(database, journal, chain, exchange, header)
+        world = World(database, journal, chain, exchange, header, settlement=settlement)
         async with trio.open_nursery() as nursery:
             await world.start(nursery, **settings)
             yield world

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from eth_account.messages import encode_typed_data
 
-from omninode.crypto import SigningKey, keccak256
+from omninode.crypto import SigningKey, checksum_address, keccak256
 from omninode.dex.action_json import action_from_json, action_to_json, typed_data_from_json
-from omninode.dex.actions import BATCH_ITEMS_MAX, Batch, PlaceOrder
+from omninode.dex.actions import (
+    BATCH_ITEMS_MAX,
+    AttestDeposits,
+    Batch,
+    PlaceOrder,
+    SignCheckpoint,
+)
+from omninode.dex.bridge.deposits import Deposit
 from omninode.dex.eip712 import Domain
 from omninode.dex.transaction import decode_transaction, recover_signer
 from omninode.errors import UserError
@@ -48,6 +55,7 @@ DOCUMENTS: list[dict[str, Any]] = [
         "expires_ms": 9,
     },
     {"type": "revoke_agent", **HEAD, "agent": OTHER},
+    {"type": "withdraw", **HEAD, "asset": "USDC", "amount": "2.5", "recipient": OTHER},
     {"type": "batch", **HEAD, "cancels": [{"client_id": "x"}], "orders": [ITEM, ITEM]},
 ]
 
@@ -177,3 +185,31 @@ def test_permissions_are_signed_in_one_order() -> None:
     one = action_from_json({**DOCUMENTS[9], "permissions": ["transfer", "trade"]})
     two = action_from_json({**DOCUMENTS[9], "permissions": ["trade", "transfer"]})
     assert one == two
+
+
+def test_what_validators_say_is_shown_and_not_read() -> None:
+    deposit = Deposit(b"\x11" * 20, b"\x22" * 20, 7, (2**100).to_bytes(16, "big"))
+    attestation = AttestDeposits(bytes(32), 9, b"h" * 32, (deposit,))
+    shown = action_to_json(KEY.address, 5, attestation)
+    assert json.loads(json.dumps(shown)) == {
+        "type": "attest_deposits",
+        "account": checksum_address(KEY.address),
+        "nonce": 5,
+        "parent": "0x" + "00" * 32,
+        "count": 9,
+        "hash": "0x" + "68" * 32,
+        "deposits": [
+            {
+                "token": "0x" + "11" * 20,
+                "account": "0x" + "22" * 20,
+                "subaccount": 7,
+                "units": str(2**100),
+            }
+        ],
+    }
+    signed = action_to_json(KEY.address, 5, SignCheckpoint(3, bytes(65)))
+    assert (signed["type"], signed["number"]) == ("sign_checkpoint", 3)
+    assert signed["signature"] == "0x" + "00" * 65
+    for document in (shown, signed):
+        with pytest.raises(UserError, match="type: expected one of"):
+            action_from_json(document)

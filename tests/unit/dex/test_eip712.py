@@ -24,6 +24,7 @@ from omninode.dex.actions import (
     ReplaceOrder,
     RevokeAgent,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.eip712 import Domain, typed_data, wallet_digest
 from omninode.dex.transaction import decode_transaction, sign_agent
@@ -107,6 +108,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
         timestamps,
     ),
     st.builds(RevokeAgent, addresses),
+    st.builds(Withdraw, subaccounts, names, amounts, addresses),
     batches,
 )
 domains = st.builds(Domain, st.integers(1, 2**53 - 1), st.binary(min_size=32, max_size=32))

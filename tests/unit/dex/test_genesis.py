@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from exchange_world import make_genesis
-from omninode.crypto import SigningKey, keccak256
+from exchange_world import CONTRACT, TOKENS, make_genesis, make_settled_genesis
+from omninode.crypto import SigningKey, checksum_address, keccak256
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import Genesis, parse_genesis
 from omninode.dex.limits import GENESIS_BYTES_MAX
 from omninode.errors import ConfigError
 
 
-def changed(path: str, value: Any) -> bytes:
+def changed(path: str, value: Any, genesis: Genesis | None = None) -> bytes:
     """Return the test genesis as a file with one value changed (or removed: `...`)."""
-    document = json.loads(make_genesis().to_json())
+    document = json.loads((genesis or make_genesis()).to_json())
     *parents, last = path.split(".")
     place = document
     for parent in parents:
@@ -94,6 +94,7 @@ OTHER = SigningKey(keccak256(b"other"))
         ("assets.1.name", "USDC", "assets: USDC appears twice"),
         ("assets.0.decimals", 19, "decimals"),
         ("assets.0.token", "0x12", "assets[0].token"),
+        ("assets.0.token", "0x" + "00" * 20, "assets[0].token: must not be the zero address"),
         ("markets.0.base", "DOGE", "markets[0]: there is no asset DOGE"),
         ("markets.0.name", "USDC-BTC", "markets[0].name"),
         ("markets.1.name", "BTC-USDC", "markets: BTC-USDC appears twice"),
@@ -127,6 +128,48 @@ def test_the_same_balance_twice_is_refused() -> None:
     document["balances"].append(document["balances"][0])
     with pytest.raises(ConfigError, match="appears twice"):
         parse_genesis(json.dumps(document).encode())
+
+
+USDC_TOKEN = checksum_address(TOKENS["USDC"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("settlement.contract", "0x12", "settlement.contract"),
+        ("settlement.contract", checksum_address(CONTRACT).lower(), "settlement.contract: write"),
+        ("settlement.contract", "0x" + "00" * 20, "settlement.contract: must not be the zero"),
+        ("settlement.contract", USDC_TOKEN, "settlement.contract: is the token"),
+        ("settlement.start_block", -1, "start_block"),
+        ("settlement.confirmations", 0, "confirmations"),
+        ("settlement.checkpoint_interval_ms", 0, "checkpoint_interval_ms"),
+        ("settlement.surprise", 1, "surprise"),
+        ("settlement_chain_id", 0, "settlement_chain_id"),
+        ("assets.1.token", USDC_TOKEN, f"assets: {USDC_TOKEN} appears twice"),
+    ],
+)
+def test_a_wrong_settlement_is_named_with_its_place(path: str, value: Any, named: str) -> None:
+    genesis = make_settled_genesis()
+    assert parse_genesis(genesis.to_json()) == genesis
+    with pytest.raises(ConfigError) as caught:
+        parse_genesis(changed(path, value, genesis))
+    assert named in str(caught.value)
+
+
+def test_a_settlement_has_at_most_the_validators_of_a_bitmap() -> None:
+    make_settled_genesis((1,) * 256)
+    with pytest.raises(ConfigError, match="at most 256"):
+        make_settled_genesis((1,) * 257)
+
+
+def test_tokens_stand_for_assets() -> None:
+    genesis = make_settled_genesis()
+    assert genesis.settlement_contract == CONTRACT
+    assert make_genesis().settlement_contract is None
+    assert genesis.asset_token("BTC") == TOKENS["BTC"]
+    assert (genesis.asset_token("ETH"), genesis.asset_token("DOGE")) == (None, None)
+    assert genesis.asset_by_token == {TOKENS["USDC"]: 0, TOKENS["BTC"]: 1, TOKENS["XOM"]: 3}
+    assert genesis.supply[0] == 3_000_000 * 10**6
 
 
 @pytest.mark.parametrize(

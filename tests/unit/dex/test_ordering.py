@@ -7,12 +7,15 @@ from omninode.crypto import keccak256
 from omninode.dex.actions import (
     Action,
     ApproveAgent,
+    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     ReplaceOrder,
     RevokeAgent,
+    SignCheckpoint,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.events import Trade
 from omninode.dex.ordering import CANCELS, POST_ONLY, THE_REST, action_class, execution_order
@@ -35,6 +38,9 @@ def test_classes_of_actions() -> None:
         (REPLACE, THE_REST),
         (Transfer(0, BOB, 0, "USDC", "1"), THE_REST),
         (ApproveAgent(BOB, "", ("trade",), 1), THE_REST),
+        (Withdraw(0, "USDC", "1", BOB), THE_REST),
+        (AttestDeposits(bytes(32), 1, bytes(32), ()), CANCELS),
+        (SignCheckpoint(1, bytes(65)), CANCELS),
         (Batch((CANCEL,), (), ()), CANCELS),
         (Batch((CANCEL,), (), (POST, POST)), POST_ONLY),
         (Batch((), (), (POST, TAKE)), THE_REST),

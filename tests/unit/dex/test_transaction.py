@@ -14,26 +14,34 @@ from omninode.crypto import GROUP_ORDER, SigningKey
 from omninode.dex.action_json import action_from_json
 from omninode.dex.actions import (
     Action,
+    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     PlaceOrder,
     ReplaceOrder,
     RevokeAgent,
+    SignCheckpoint,
     Transfer,
+    Withdraw,
 )
+from omninode.dex.bridge.deposits import Deposit
 from omninode.dex.eip712 import Domain
 from omninode.dex.transaction import (
     SCHEME_AGENT,
+    SCHEME_VALIDATOR,
     SCHEME_WALLET,
     TRANSACTION_BYTES_MAX,
     Transaction,
+    agent_digest,
+    attestation_digest,
     check_stateless,
     decode_transaction,
     encode_unsigned,
     order_id,
     recover_signer,
     sign_agent,
+    sign_validator,
     sign_wallet,
 )
 from omninode.encoding import encode
@@ -68,7 +76,20 @@ class TestRules:
         return Grid() if name == "BTC-USDC" else None
 
     def asset_decimals(self, name: str) -> int | None:
-        return 6 if name == "USDC" else None
+        return {"USDC": 6, "ETH": 18}.get(name)
+
+    def asset_token(self, name: str) -> bytes | None:
+        return b"t" * 20 if name == "USDC" else None
+
+    @property
+    def settlement_contract(self) -> bytes | None:
+        return b"c" * 20
+
+
+class RulesWithoutSettlement(TestRules):
+    @property
+    def settlement_contract(self) -> bytes | None:
+        return None
 
 
 RULES = TestRules()
@@ -170,6 +191,9 @@ def test_other_forms_of_a_signature_are_refused(spoil: Any) -> None:
         {"version": 0},
         {"version": 2},
         {"scheme": 2},
+        {"scheme": 3},
+        {"action": SignCheckpoint(1, bytes(65))},
+        {"action": AttestDeposits(bytes(32), 1, bytes(32), ())},
         {"scheme": -1},
         {"scheme": True},
         {"account": b"a" * 19},
@@ -253,6 +277,13 @@ def test_one_flipped_bit_never_passes(position: int, bit: int) -> None:
         (Transfer(0, b"t" * 20, 0, "USDC", "0.0000001"), "off_grid"),
         (Transfer(0, b"t" * 20, 0, "USDC", str(2**127)), "malformed"),
         (Transfer(3, KEY.address, 3, "USDC", "1"), "same_account"),
+        (Withdraw(0, "EUR", "1", b"r" * 20), "unknown_asset"),
+        (Withdraw(0, "ETH", "1", b"r" * 20), "not_withdrawable"),
+        (Withdraw(0, "USDC", "0.0000001", b"r" * 20), "off_grid"),
+        (Withdraw(0, "USDC", str(2**127), b"r" * 20), "malformed"),
+        (Withdraw(0, "USDC", "1", bytes(20)), "invalid_recipient"),
+        (Withdraw(0, "USDC", "1", b"c" * 20), "invalid_recipient"),
+        (Withdraw(0, "USDC", "1", b"t" * 20), "invalid_recipient"),
         (Batch((), (), (limit(), limit(price="0.1"))), "off_tick"),
         (Batch((), (ReplaceOrder(0, "BTC-USDC", b"", "a", "0.1", "1"),), ()), "off_lot"),
     ],
@@ -273,12 +304,77 @@ def test_the_door_names_what_no_state_could_allow(action: Action, reason: str) -
         CancelAll(0, "BTC-USDC"),
         CancelOrder(0, b"", "a"),
         Transfer(3, KEY.address, 4, "USDC", "0.000001"),
+        Withdraw(3, "USDC", "0.000001", KEY.address),
         RevokeAgent(b"a" * 20),
         Batch((CancelOrder(0, b"", "a"),), (), (limit(),)),
     ],
 )
 def test_the_door_lets_the_rest_in(action: Action) -> None:
     check_stateless(wallet(action), RULES)
+
+
+def attest(count: int = 3, deposits: int = 2) -> AttestDeposits:
+    deposit = Deposit(b"t" * 20, b"a" * 20, 0, bytes(15) + b"\1")
+    return AttestDeposits(b"p" * 32, count, b"h" * 32, (deposit,) * deposits)
+
+
+VALIDATOR_WORDS: list[Action] = [attest(), SignCheckpoint(1, bytes(65))]
+
+
+@pytest.mark.parametrize("action", VALIDATOR_WORDS, ids=lambda action: type(action).__name__)
+def test_what_validators_say_comes_by_their_scheme_alone(action: Action) -> None:
+    sent = sign_validator(KEY, action, nonce=NOW, domain=DOMAIN)
+    received = decode_transaction(sent.raw)
+    assert (received, received.scheme) == (sent, SCHEME_VALIDATOR)
+    assert recover_signer(received, DOMAIN) == KEY.address
+    check_stateless(received, RULES)
+    with pytest.raises(Rejected) as caught:
+        check_stateless(received, RulesWithoutSettlement())
+    assert caught.value.reason == "no_settlement"
+    with pytest.raises(Rejected, match="vote key"):
+        recover_signer(decode_transaction(sent.raw), Domain(31337, b"h" * 32))
+    fields = {name: getattr(sent, name) for name in sent.__struct_fields__}
+    for change in ({"scheme": SCHEME_WALLET}, {"scheme": SCHEME_AGENT}, {"action": limit()}):
+        with pytest.raises(Malformed, match="does not carry"):
+            decode_transaction(encode([*{**fields, **change}.values()]))
+
+
+def test_a_session_keys_signature_is_no_attestation() -> None:
+    """The two digests differ though both bind the same bytes."""
+    unsigned = encode_unsigned(SCHEME_VALIDATOR, account=KEY.address, nonce=NOW, action=attest())
+    assert agent_digest(unsigned, DOMAIN) != attestation_digest(unsigned, DOMAIN)
+
+
+def test_the_largest_attestation_fits() -> None:
+    action = attest(count=2**53 - 1, deposits=64)
+    raw = sign_validator(KEY, action, nonce=NOW, domain=DOMAIN).raw
+    assert len(raw) < TRANSACTION_BYTES_MAX // 4
+    assert decode_transaction(raw).raw == raw
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        [10, bytes(32), 1, bytes(32), [[b"t" * 20, b"a" * 20, 0, bytes(16)]] * 2],
+        [10, bytes(32), 0, bytes(32), []],
+        [10, bytes(32), 1, b"\1" * 32, []],
+        [10, bytes(32), 99, bytes(32), [[b"t" * 20, b"a" * 20, 0, bytes(16)]] * 65],
+        [10, bytes(31), 1, bytes(32), []],
+        [10, bytes(32), 1, bytes(32), [[b"t" * 20, b"a" * 20, 65_536, bytes(16)]]],
+        [10, bytes(32), 1, bytes(32), [[b"t" * 20, b"a" * 20, 0, bytes(15)]]],
+        [11, 0, bytes(65)],
+        [11, 1, bytes(64)],
+    ],
+)
+def test_ill_formed_words_of_validators_do_not_decode(action: Any) -> None:
+    with pytest.raises(Malformed):
+        decode_transaction(encode([1, SCHEME_VALIDATOR, KEY.address, NOW, action, bytes(65)]))
+
+
+def test_withdrawals_need_a_settlement() -> None:
+    with pytest.raises(Rejected) as caught:
+        check_stateless(wallet(Withdraw(0, "USDC", "1", b"r" * 20)), RulesWithoutSettlement())
+    assert caught.value.reason == "no_settlement"
 
 
 def test_order_ids_differ_by_transaction_and_index() -> None:

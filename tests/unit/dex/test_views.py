@@ -6,7 +6,22 @@ import json
 
 import pytest
 
-from exchange_world import ALICE, BOB, BTC, CAROL, DAVE, ETH, XOM, World, order
+from exchange_world import (
+    ALICE,
+    BOB,
+    BTC,
+    CAROL,
+    CHECKPOINT_MS,
+    DAVE,
+    ETH,
+    TOKENS,
+    XOM,
+    Log,
+    World,
+    deposit,
+    make_settled_genesis,
+    order,
+)
 from omninode.crypto import checksum_address, keccak256
 from omninode.dex.actions import ApproveAgent
 from omninode.dex.documents import (
@@ -26,6 +41,7 @@ from omninode.dex.views import (
     order_book_view,
     order_by_client_id_view,
     order_view,
+    supply_view,
 )
 from omninode.errors import Rejected
 
@@ -248,6 +264,61 @@ def test_a_trade_and_both_of_its_fills() -> None:
     assert (taker["side"], taker["fee"], taker["liquidity"]) == ("buy", "0.08", "taker")
     assert (maker["side"], maker["fee"], maker["liquidity"]) == ("sell", "0.04", "maker")
     assert maker["account"] == checksum_address(ALICE) + "/0"
+
+
+def test_the_events_of_the_settlement_can_be_written_as_json() -> None:
+    world = World(make_settled_genesis())
+    unknown = keccak256(b"no token")[-20:]
+    log = Log(world.exchange.rules.hash, [deposit(BOB, 2_500_000), deposit(BOB, 7, unknown)])
+    lie = Log(world.exchange.rules.hash, [deposit(ALICE, 1)])
+    truths = [world.attest(n, log.attestation(0)) for n in range(3)]
+    events = list(world.apply(world.attest(3, lie.attestation(0)), *truths).events)
+    world.withdraw(ALICE, "1.5", recipient=BOB)
+    events += world.events
+    events += world.apply(after_ms=CHECKPOINT_MS).events
+    events += world.apply(*(world.sign(n, 1) for n in range(3))).events
+    documents = {}
+    for event in events:
+        document = event_document(world.exchange.rules, event, height=1, time_ms=1)
+        documents[document["event"]] = json.loads(json.dumps(document))
+    assert documents.keys() == {
+        "deposit",
+        "deposit_ignored",
+        "deposit_disagreement",
+        "withdrawal",
+        "checkpoint",
+        "checkpoint_certified",
+    }
+    assert documents["deposit"]["amount"] == "2.5"
+    assert documents["deposit"]["account"] == checksum_address(BOB) + "/0"
+    assert documents["deposit_ignored"]["units"] == "7"
+    assert documents["withdrawal"]["amount"] == "1.5"
+    sides = documents["deposit_disagreement"]["sides"]
+    assert [len(side["validators"]) for side in sides] == [3, 1]
+    assert documents["checkpoint_certified"]["number"] == 1
+    assert len(documents["checkpoint_certified"]["signers"]) == 3
+    assert documents["checkpoint"]["state_root"].startswith("0x")
+
+
+def test_the_supply_says_what_came_in_and_went_out() -> None:
+    world = World(make_settled_genesis())
+    log = Log(world.exchange.rules.hash, [deposit(BOB, 2_500_000)])
+    world.apply(*(world.attest(n, log.attestation(0)) for n in range(3)))
+    world.withdraw(ALICE, "1.25")
+    document = supply_view(world.exchange)
+    assert document["assets"][0] == {
+        "asset": "USDC",
+        "token": checksum_address(TOKENS["USDC"]),
+        "decimals": 6,
+        "exchange": "3000001.25",
+        "genesis": "3000000",
+        "credited": "2.5",
+        "withdrawn": "1.25",
+    }
+    assert document["assets"][2]["token"] is None
+    assert document["deposits"] == {"count": 1, "hash": "0x" + log.hashes[1].hex()}
+    assert document["withdrawals"] == {"count": 1}
+    assert (document["height"], document["block_time_ms"]) == (2, world.now_ms)
 
 
 def test_every_event_and_result_can_be_written_as_json() -> None:

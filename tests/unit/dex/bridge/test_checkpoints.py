@@ -193,9 +193,11 @@ def test_more_than_two_thirds_certify_and_no_signature_comes_after() -> None:
     ("powers", "order_of_signing", "needed"),
     [
         ((1, 1, 1), (0, 1, 2), 3),
-        ((4, 3, 3, 2), (3, 0, 2, 1), 3),
-        ((3, 3, 3, 1), (3, 0, 1, 2), 3),
+        ((4, 3, 3, 2), (3, 0, 2), 3),
+        ((3, 3, 3, 1), (3, 0, 1), 3),
+        ((3, 3, 3), (2, 0, 1), 3),
         ((7, 1, 1, 1), (1, 2, 0), 3),
+        ((7, 1, 1, 1), (0,), 1),
     ],
 )
 def test_power_counts_and_not_heads(

@@ -288,7 +288,7 @@ class RealNetwork:
         self.busy_accounts = self.accounts[:-2]
         self.quiet_accounts = self.accounts[-2:]
         self.validators = [self._make_node(f"node{number}") for number in range(validators)]
-        self.genesis = _genesis([v.identity for v in self.validators], self.accounts)
+        self.genesis = self._make_genesis()
         self.nodes = list(self.validators)
         for node in self.validators:
             others = [other for other in self.validators if other is not node]
@@ -311,10 +311,20 @@ class RealNetwork:
         home = Home(self._root / name)
         return RealNode(home, create_keys(home, password=None, light=True), next(self._ports))
 
+    def _make_genesis(self) -> Genesis:
+        return make_genesis([node.identity for node in self.validators], self.accounts)
+
     def _write_home(self, node: RealNode, *, mode: str, peers: Sequence[RealNode]) -> None:
+        settings = self._settings(node, mode=mode, peers=peers)
+        write_genesis(node.home, self.genesis.to_json().decode())
+        write_config(node.home, NodeConfig.model_validate(settings))
+
+    def _settings(
+        self, node: RealNode, *, mode: str, peers: Sequence[RealNode]
+    ) -> dict[str, dict[str, Any]]:
         addresses = [peer.multiaddress for peer in peers]
         plenty = 1_000_000
-        settings = {
+        return {
             "node": {"moniker": node.name, "mode": mode},
             "p2p": {"listen": [f"/ip4/127.0.0.1/tcp/{node.p2p_port}"], "peers": addresses},
             "consensus": {
@@ -329,8 +339,6 @@ class RealNetwork:
             },
             "metrics": {"port": node.metrics_port},
         }
-        write_genesis(node.home, self.genesis.to_json().decode())
-        write_config(node.home, NodeConfig.model_validate(settings))
 
     @property
     def running(self) -> list[RealNode]:
@@ -478,7 +486,8 @@ def copy_folder(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
-def _genesis(identities: Sequence[HomeIdentity], accounts: Sequence[SigningKey]) -> Genesis:
+def make_genesis(identities: Sequence[HomeIdentity], accounts: Sequence[SigningKey]) -> Genesis:
+    """Return a genesis of validators of equal power and accounts with equal funds."""
     genesis = Genesis(
         chain_id="test",
         settlement_chain_id=SETTLEMENT_CHAIN_ID,

@@ -117,7 +117,7 @@ abstract contract Checkpoints is Validators, Deposits {
         _announce(checkpoint);
     }
 
-    /// @dev Emit the event; apart, because its fields fill the stack.
+    /// @dev Emit the event; apart, because its fields fill the stack where there is no optimizer.
     function _announce(Checkpoint calldata checkpoint) private {
         emit Checkpointed(
             checkpoint.number,

@@ -157,7 +157,10 @@ class World:
     settlement: Settlement | None = None
 
     def __post_init__(self) -> None:
-        self.last = self.genesis_header
+        head = self.chain.head()
+        assert head is not None
+        self.last = head.header
+        self.now_ms = self.last.time_ms
         self.settings = RpcSection(port=0, requests_per_second=100_000, requests_burst=100_000)
         self.admission = Admission(
             Mempool(PoolLimits(10_000, 10_000_000, 5_000), nonce_window_ms=30_000),
@@ -264,14 +267,16 @@ async def running(
         journal = Journal(database)
         journal.load()
         chain = ChainStore.open(database, journal, genesis_hash=GENESIS.hash)
-        exchange = Exchange.genesis(GENESIS)
+        first = Exchange.genesis(GENESIS)
         header = genesis_header(
             GENESIS.hash,
             time_ms=NOW,
-            app_hash=exchange.app_hash,
+            app_hash=first.app_hash,
             valset_hash=GENESIS.validator_set.hash,
         )
-        await chain.begin(header, exchange.app_hash, exchange.records())
+        if chain.head() is None:
+            await chain.begin(header, first.app_hash, first.records())
+        exchange = Exchange.load(GENESIS, chain.state_records())
         world = World(database, journal, chain, exchange, header, settlement=settlement)
         async with trio.open_nursery() as nursery:
             await world.start(nursery, **settings)

@@ -54,11 +54,77 @@ def test_without_a_task_it_lists_them_and_exits_2() -> None:
             assert task in result.stderr
 
 
-def test_contracts_says_plainly_that_there_are_none() -> None:
-    result = run("contracts")
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
+def test_contracts_without_npm_says_so_in_a_line(
+    dev: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dev.main(["contracts"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("dev: error: npm ")
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.fixture
+def contracts(dev: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of contracts, with an npm and a node that write down how they are called."""
+    folder = tmp_path / "contracts"
+    (folder / "node_modules" / ".bin").mkdir(parents=True)
+    (folder / "package-lock.json").write_text("{}\n")
+    monkeypatch.setattr(dev, "CONTRACTS", folder)
+    monkeypatch.setattr(dev, "NODE_MODULES", folder / "node_modules")
+    for name in ("npm", "node", "node_modules/.bin/forge"):
+        fake_python(folder, name, f'echo "{Path(name).name} $@" >> {folder}/calls')
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def calls_of(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines()
+
+
+def test_contracts_are_built_compared_and_tested(dev: Any, contracts: Path) -> None:
+    assert dev.main(["contracts"]) == 0
+    assert calls_of(contracts)[0] == "npm ci --ignore-scripts"
+    assert [call for call in calls_of(contracts) if "--version" not in call][1:] == [
+        "node build.mjs",
+        "forge fmt --check",
+        "forge test",
+    ]
+
+
+def test_contract_tools_are_installed_once_for_each_lock(dev: Any, contracts: Path) -> None:
+    for lock, installs in (("{}", 1), ("{}", 1), ("{1}", 2)):
+        (contracts / "package-lock.json").write_text(lock)
+        assert dev.main(["contracts", "--write", "--match-test", "one"]) == 0
+        assert sum(call.startswith("npm") for call in calls_of(contracts)) == installs
+    assert "node build.mjs --write" in calls_of(contracts)
+    assert "forge test --match-test one" in calls_of(contracts)
+
+
+def test_contracts_that_do_not_compile_to_what_is_committed_fail(dev: Any, contracts: Path) -> None:
+    fake_python(contracts, "node", "exit 1")
+    assert dev.main(["contracts"]) == 1
+    assert "forge test" not in calls_of(contracts)
+
+
+def test_a_failing_npm_is_quoted_and_leaves_no_stamp(
+    dev: Any, contracts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_python(contracts, "npm", "echo the reason; exit 3")
+    assert dev.main(["contracts"]) == 1
+    said = capfd.readouterr().err
+    assert "the reason" in said
+    assert "exit code 3" in said
+    assert not (contracts / "node_modules" / ".omninode-stamp").exists()
+
+
+def test_without_a_forge_that_runs_here_it_says_so(
+    dev: Any, contracts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_python(contracts, "node_modules/.bin/forge", "exit 126")
+    assert dev.main(["contracts"]) == 1
+    assert "forge is needed" in capsys.readouterr().err
 
 
 def test_the_running_python_is_taken_when_it_fits(dev: Any) -> None:

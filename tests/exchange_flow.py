@@ -9,7 +9,20 @@ import json
 import random
 import sys
 
-from exchange_world import ALICE, BOB, BTC, CAROL, ETH, XOM, World, order
+from exchange_world import (
+    ALICE,
+    BOB,
+    BTC,
+    CAROL,
+    ETH,
+    VALIDATORS,
+    XOM,
+    Log,
+    World,
+    deposit,
+    make_settled_genesis,
+    order,
+)
 from omninode.crypto import keccak256
 from omninode.dex import book
 from omninode.dex.actions import (
@@ -20,9 +33,12 @@ from omninode.dex.actions import (
     CancelOrder,
     ReplaceOrder,
     RevokeAgent,
+    SignCheckpoint,
     Transfer,
+    Withdraw,
 )
 from omninode.dex.decimals import format_units
+from omninode.dex.transaction import Transaction
 
 TRADERS = (ALICE, BOB, CAROL)
 AGENTS = tuple(keccak256(bytes([n]))[-20:] for n in range(3))
@@ -33,10 +49,12 @@ MARKETS = ((BTC, 10_000, 2, 8, 10_000_000), (ETH, 300_000, 2, 4, 1_000), (XOM, 1
 class Flow:
     """Draws actions that mostly make sense: some cross, some are refused, some come twice."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, settled: bool = False) -> None:
         self.rng = random.Random(seed)
-        self.world = World()
+        self.world = World(make_settled_genesis() if settled else None)
         self.names = 0
+        self.log = Log(self.world.exchange.rules.hash)
+        self.is_settled = settled
 
     def place(self) -> Action:
         rng = self.rng
@@ -98,6 +116,42 @@ class Flow:
             )
         )
 
+    def withdraw(self) -> Action:
+        rng = self.rng
+        asset = rng.choice(("USDC", "BTC", "ETH", "XOM"))
+        return Withdraw(rng.randrange(2), asset, str(rng.randrange(1, 40)), rng.choice(AGENTS))
+
+    def attestation(self) -> Action:
+        """A validator's word: mostly the truth, of more or less of it, from here or there."""
+        rng, credited = self.rng, self.world.exchange.state.bridge.deposits.credited.count
+        for _ in range(rng.randrange(3)):
+            token = rng.choice(("USDC", "BTC", "XOM", b"\7" * 20))
+            self.log.add(deposit(rng.choice(TRADERS), rng.randrange(1, 10**9), token))
+        log, end = self.log, len(self.log.deposits)
+        if rng.random() < 0.15:
+            log = Log(log.hashes[0], log.deposits[: rng.randrange(max(0, end - 3), end + 1)])
+            log.add(deposit(rng.choice(AGENTS), rng.randrange(1, 9)))
+            end = len(log.deposits)
+        if not end:
+            return SignCheckpoint(1, bytes(65))
+        end = max(1, end - rng.choice((0, 0, 1)))
+        start = min(end, max(0, credited - rng.choice((0, 0, 0, 1, 5))))
+        return log.attestation(start, end)
+
+    def settlement(self) -> list[Transaction]:
+        """Draw what traders and validators ask of the settlement in one block."""
+        rng, world = self.rng, self.world
+        body = [
+            world.transaction(rng.choice(TRADERS), self.withdraw()) for _ in range(rng.randrange(2))
+        ]
+        pending = list(world.exchange.state.bridge.checkpoints.pending)
+        for validator in range(4):
+            if rng.random() < 0.3:
+                body.append(world.transaction(VALIDATORS[validator].address, self.attestation()))
+            if pending and rng.random() < 0.3:
+                body.append(world.sign(validator, rng.choice(pending)))
+        return body
+
     def block(self) -> None:
         rng = self.rng
         body = []
@@ -114,13 +168,15 @@ class Flow:
             body.append(self.world.transaction(trader, action, agent=agent))
             if rng.random() < 0.02:
                 body.append(body[0])
+        if self.is_settled:
+            body += self.settlement()
         self.world.seed = self.world.exchange.app_hash
         self.world.apply(*body, after_ms=rng.choice((20, 50, 50, 3_000)))
 
 
 def main() -> None:
     blocks, seed = int(sys.argv[1]), int(sys.argv[2])
-    flow = Flow(seed)
+    flow = Flow(seed, settled=True)
     for _ in range(blocks):
         flow.block()
     exchange = flow.world.exchange
@@ -128,6 +184,9 @@ def main() -> None:
         "app_hash": exchange.app_hash.hex(),
         "trades": sum(market.trades for market in exchange.state.market_list),
         "open_orders": len(exchange.state.open_orders.by_id),
+        "deposits": exchange.state.bridge.deposits.credited.count,
+        "withdrawals": exchange.state.bridge.withdrawals.count,
+        "checkpoints": exchange.state.bridge.checkpoints.number,
         "engine": book.__file__,
     }
     sys.stdout.write(json.dumps(answer))

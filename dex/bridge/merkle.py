@@ -27,6 +27,14 @@ def hash_pair(one: bytes, other: bytes) -> bytes:
     return keccak256(one + other if one < other else other + one)
 
 
+def _parent(pair: bytes) -> bytes:
+    """Return the parent of two nodes that lie side by side, or of a lone one (T1, T2)."""
+    left, right = pair[:HASH_BYTES], pair[HASH_BYTES:]
+    if left < right:
+        return keccak256(pair)
+    return keccak256(right + left) if right else left
+
+
 class DenseTree:
     """A tree whose leaves change and grow: the path of each changed leaf is hashed once per `root`.
 
@@ -78,12 +86,11 @@ class DenseTree:
         missing = (width + 1) // 2 * HASH_BYTES - len(parents)
         parents += bytes(missing)
         raised = {index >> 1 for index in changed}
-        for index in raised:
-            start = 2 * index * HASH_BYTES
-            left = bytes(nodes[start : start + HASH_BYTES])
-            right = bytes(nodes[start + HASH_BYTES : start + 2 * HASH_BYTES])
-            node = hash_pair(left, right) if right else left
-            parents[index * HASH_BYTES : (index + 1) * HASH_BYTES] = node
+        with memoryview(nodes) as view:
+            for index in raised:
+                start = 2 * index * HASH_BYTES
+                pair = bytes(view[start : start + 2 * HASH_BYTES])
+                parents[index * HASH_BYTES : (index + 1) * HASH_BYTES] = _parent(pair)
         return raised
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 from omninode.crypto import SigningKey
 from omninode.dex.action_json import action_from_json, action_to_json
+from omninode.dex.actions import Action, AttestDeposits, SignCheckpoint
+from omninode.dex.bridge.deposits import Deposit
 from omninode.dex.eip712 import Domain
-from omninode.dex.transaction import Transaction, order_id, sign_agent, sign_wallet
+from omninode.dex.transaction import Transaction, order_id, sign_agent, sign_validator, sign_wallet
 
 WALLET = SigningKey(bytes(31) + b"\x01")
 AGENT = SigningKey(bytes(31) + b"\x02")
 GENESIS_HASH = bytes(range(32))
 CHAIN_ID = 31337
-HEAD = {"account": "0x" + WALLET.address.hex(), "nonce": 1_700_000_000_000}
+HEAD: dict[str, Any] = {"account": "0x" + WALLET.address.hex(), "nonce": 1_700_000_000_000}
 OTHER = "0x" + "11" * 20
 ITEM = {"market": "BTC-USDC", "side": "buy", "size": "0.1", "price": "78000.25"}
 CANCEL = {"order_id": "0x" + "ab" * 32}
@@ -63,6 +65,13 @@ CASES: dict[str, dict[str, Any]] = {
         "expires_ms": 1_700_000_600_000,
     },
     "revoke agent": {"type": "revoke_agent", "agent": "0x" + AGENT.address.hex()},
+    "withdraw": {
+        "type": "withdraw",
+        "subaccount": 3,
+        "asset": "USDC",
+        "amount": "2.5",
+        "recipient": OTHER,
+    },
     "batch": {
         "type": "batch",
         "cancels": [CANCEL],
@@ -70,6 +79,15 @@ CASES: dict[str, dict[str, Any]] = {
         "orders": [ITEM, {**ITEM, "side": "sell", "tif": "ioc"}],
     },
 }
+
+WORDS: dict[str, Action] = {
+    "attest deposits": AttestDeposits(
+        bytes(32), 7, b"\xcd" * 32, (Deposit(b"\x11" * 20, b"\x22" * 20, 3, bytes(15) + b"\x05"),)
+    ),
+    "attest what is known": AttestDeposits(b"\xcd" * 32, 7, b"\xcd" * 32, ()),
+    "sign checkpoint": SignCheckpoint(9, bytes(range(65))),
+}
+"""What validators say; `WALLET` signs as the vote key."""
 
 
 def _outcome(transaction: Transaction) -> dict[str, str]:
@@ -95,6 +113,17 @@ def vectors() -> dict[str, Any]:
                 "agent": _outcome(by_agent),
             }
         )
+    words = []
+    for name, action in WORDS.items():
+        signed = sign_validator(WALLET, action, nonce=HEAD["nonce"], domain=domain)
+        words.append(
+            {
+                "name": name,
+                "action": action_to_json(WALLET.address, HEAD["nonce"], action),
+                "raw": "0x" + signed.raw.hex(),
+                "hash": "0x" + signed.hash.hex(),
+            }
+        )
     return {
         "source": "tests/vectors/make_transactions.py",
         "chain_id": CHAIN_ID,
@@ -102,6 +131,7 @@ def vectors() -> dict[str, Any]:
         "wallet_secret": "0x" + WALLET.secret.hex(),
         "agent_secret": "0x" + AGENT.secret.hex(),
         "cases": cases,
+        "validators": words,
     }
 
 

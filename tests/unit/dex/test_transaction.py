@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omninode.crypto import GROUP_ORDER, SigningKey
-from omninode.dex.action_json import action_from_json
+from omninode.dex.action_json import action_from_json, action_to_json
 from omninode.dex.actions import (
     Action,
     AttestDeposits,
@@ -380,6 +380,21 @@ def test_withdrawals_need_a_settlement() -> None:
 def test_order_ids_differ_by_transaction_and_index() -> None:
     ids = {order_id(hash_, index) for hash_ in (b"a" * 32, b"b" * 32) for index in range(3)}
     assert len(ids) == 6
+
+
+VALIDATOR_CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text())["validators"]
+
+
+@pytest.mark.parametrize("case", VALIDATOR_CASES, ids=lambda case: case["name"])
+def test_golden_vectors_of_validators(case: dict[str, Any]) -> None:
+    document = json.loads(VECTORS.read_text())
+    domain = Domain(document["chain_id"], bytes.fromhex(document["genesis_hash"][2:]))
+    key = SigningKey(bytes.fromhex(document["wallet_secret"][2:]))
+    read = decode_transaction(bytes.fromhex(case["raw"][2:]))
+    assert read.hash.hex() == case["hash"][2:]
+    assert recover_signer(read, domain) == key.address
+    assert action_to_json(read.account, read.nonce, read.action) == case["action"]
+    assert sign_validator(key, read.action, nonce=read.nonce, domain=domain).raw == read.raw
 
 
 VECTOR_CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text())["cases"]

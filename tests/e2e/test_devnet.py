@@ -5,117 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from omninode.errors import UserError
-from omninode.node.client import RpcClient
+from real_devnet import BASE_PORT, Devnet, processes_of, wait_for
 
 pytestmark = pytest.mark.slow
-
-OMNINODE = (sys.executable, "-m", "omninode")
-BASE_PORT = 20_000 + os.getpid() % 400 * 100
-"""Of this process alone, so that tests may run side by side."""
-
-READY = "opening book and house quotes are in place"
-
-
-def wait_for(what: Callable[[], Any], *, seconds: float, why: str) -> Any:
-    """Return what is true, as soon as it is."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not after {seconds} s: {why}"
-        time.sleep(0.05)
-
-
-def call(port: int, method: str, **params: Any) -> Any:
-    with RpcClient(f"http://127.0.0.1:{port}", timeout_s=10) as client:
-        return client.call(method, params)
-
-
-def processes_of(home: Path) -> dict[int, list[str]]:
-    """Return the running processes that have this folder in their command line."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (OSError, IndexError):
-            continue
-        if state != "Z" and any(word.startswith(str(home)) for word in words):
-            found[int(entry.name)] = words
-    return found
-
-
-class Devnet:
-    """A running `omninode devnet`."""
-
-    def __init__(self, home: Path, *options: str, base_port: int, ignore: bool = False) -> None:
-        self.home = home
-        self.base_port = base_port
-        folder = Path(tempfile.mkdtemp(dir=home.parent))
-        self.out, self.err = folder / "out", folder / "err"
-        words = [*OMNINODE, "--home", str(home), "devnet", "--base-port", str(base_port), *options]
-        if ignore:
-            words = ["sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh", *words]
-        with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
-
-    def shown(self) -> str:
-        return self.out.read_text() + self.err.read_text()
-
-    def ready(self) -> Devnet:
-        wait_for(
-            lambda: READY in self.shown() or self.process.poll() is not None,
-            seconds=90,
-            why="the devnet runs",
-        )
-        assert self.process.poll() is None, self.shown()
-        return self
-
-    def rpc(self, node: int, method: str, **params: Any) -> Any:
-        return call(self.base_port + 10 * node + 1, method, **params)
-
-    def height(self, node: int) -> int:
-        try:
-            return int(self.rpc(node, "omni_status")["height"])
-        except UserError:
-            return 0
-
-    def process_of(self, node: int) -> int | None:
-        text = (self.home / f"node{node}" / "omninode.lock").read_text().strip()
-        return int(text) if text else None
-
-    def omninode(self, *words: str) -> Any:
-        done = subprocess.run(
-            [*OMNINODE, "--home", str(self.home), "--json", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(timeout=40)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +31,8 @@ def test_urls_and_accounts_are_shown_and_written(devnet: Devnet) -> None:
     for node in document["nodes"]:
         assert node["rpc"] in shown
     assert document["accounts"]["alice"] in shown
+    assert document["chain"]["url"] in shown
+    assert document["chain"]["settlement"] in shown
     assert len(devnet.rpc(0, "omni_getValidators")["validators"]) == 4
 
 
@@ -237,7 +137,7 @@ def test_a_frozen_validator_stops_nothing_and_recovers(devnet: Devnet, seconds: 
 
 
 def test_ctrl_c_leaves_no_process_behind(devnet: Devnet) -> None:
-    assert len(processes_of(devnet.home)) == 5
+    assert len(processes_of(devnet.home)) == 6  # itself, the chain, four validators
     assert devnet.stop() == 0, devnet.shown()
     assert processes_of(devnet.home) == {}
     assert "Traceback" not in devnet.shown()
@@ -264,6 +164,7 @@ def test_started_again_it_goes_on_and_ends_with_one_document(devnet: Devnet) -> 
         "deposits",
         "withdrawals",
         "checkpoints",
+        "supply_equal",
     }
     assert document["ok"] is True
     assert document["height"] > 100
@@ -271,6 +172,10 @@ def test_started_again_it_goes_on_and_ends_with_one_document(devnet: Devnet) -> 
     assert orders["lost"] == orders["refused"] == 0
     assert orders["sent"] == orders["acknowledged"] == orders["final"] > 100
     assert document["trades"] > 0
+    assert document["deposits"] > 0
+    assert document["withdrawals"] > 0
+    assert document["checkpoints"] > 0
+    assert document["supply_equal"] is True
     assert 0 < document["finality_ms"]["p50"] <= document["finality_ms"]["p99"]
     hashes = {validator["app_hash"] for validator in document["validators"]}
     assert len(hashes) == 1
@@ -287,7 +192,7 @@ def test_a_stop_signal_counts_also_when_it_was_inherited_as_ignored(devnet: Devn
 def test_a_killed_devnet_takes_its_validators_with_it(devnet: Devnet) -> None:
     again = Devnet(devnet.home, base_port=devnet.base_port)
     wait_for(
-        lambda: len(processes_of(devnet.home)) == 5, seconds=30, why="four validators are started"
+        lambda: len(processes_of(devnet.home)) == 6, seconds=30, why="all processes are started"
     )
     again.process.kill()
     again.process.wait()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import faulthandler
 import os
 import random
+import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -15,6 +17,7 @@ import pytest
 IN_CI = os.environ.get("CI") == "true"
 SEED_DEFAULT = 1
 EXIT_GRACE_S = 20
+NODE_MODULES = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
 RECURSION_LIMIT = 1_000
 
 # No deadline: on a shared two-core machine it measures the neighbours. CI draws the same examples
@@ -63,6 +66,19 @@ def seed(request: pytest.FixtureRequest) -> int:
 def rng(seed: int) -> random.Random:
     """A generator of its own for each test, so that tests do not disturb one another."""
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def npm_program() -> Callable[[str], str]:
+    """Find a program that `./dev contracts` installs, as "anvil", or skip the test."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=NODE_MODULES / ".bin")
+        if path is None:
+            pytest.skip(f"no {name}: ./dev contracts installs it")
+        return path
+
+    return find
 
 
 @pytest.hookimpl(wrapper=True)

@@ -53,7 +53,12 @@ def text(value: bytes) -> str:
     return "0x" + value.hex()
 
 
-def digest_of(kind: str, fields: list[tuple[str, str]], values: dict[str, Any]) -> bytes:
+def digest_of(
+    kind: str,
+    fields: list[tuple[str, str]],
+    values: dict[str, Any],
+    contract: str = CONTRACT,
+) -> bytes:
     document = {
         "types": {
             "EIP712Domain": DOMAIN_TYPE,
@@ -66,7 +71,7 @@ def digest_of(kind: str, fields: list[tuple[str, str]], values: dict[str, Any]) 
             "name": "OmniNode Settlement",
             "version": "1",
             "chainId": CHAIN_ID,
-            "verifyingContract": CONTRACT,
+            "verifyingContract": contract,
         },
         "message": {"genesisHash": GENESIS_HASH, **values},
     }

@@ -5,8 +5,8 @@ Rules
     B2. Timestamps never go back; below an interval of a second several blocks share one, so that
         the chain's clock stays with the wall clock.
     B3. A transaction that can not be executed now (fees, funds, no room) waits, and so do the later
-        ones of its sender. One that is out of time (`evm` V2) is named in `hopeless`, and the block
-        is begun anew without it.
+        ones of its sender. One that is out of time (`evm` V2) or breaks the EVM itself is named in
+        `hopeless`, and the block is begun anew without it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, cast
 
+import structlog
 from eth._utils.address import generate_contract_address
 from eth.constants import BLANK_ROOT_HASH
 from eth.db.trie import make_trie_root_and_nodes
@@ -31,6 +32,9 @@ from omninode.contracts.devchain.evm import OutOfTime, State, gas_used, open_sta
 from omninode.contracts.devchain.limits import BLOCK_TIME_S, TRANSACTION_TIME_S
 from omninode.contracts.devchain.store import StateNodes
 from omninode.contracts.devchain.transactions import Transaction
+from omninode.errors import StorageFault
+
+_log = structlog.get_logger("devchain")
 
 EXTRA_DATA: Final = b"omninode dev chain"
 COINBASE: Final = b"\0" * 20
@@ -129,7 +133,7 @@ class _Work:
         self._gas = 0
 
     def execute_all(self, candidates: list[Transaction]) -> Transaction | None:
-        """Execute what fits (B3); return the transaction that ran out of time, if one did."""
+        """Execute what fits (B3); return the transaction that has no future, if one does."""
         ends = time.monotonic() + BLOCK_TIME_S
         stuck: set[bytes] = set()
         for transaction in candidates:
@@ -141,10 +145,19 @@ class _Work:
                 stuck.add(transaction.sender)
                 continue
             try:
-                self._execute(transaction)
+                transaction.signed.validate()
+                self._state.validate_transaction(transaction.signed)
             except ValidationError:
                 stuck.add(transaction.sender)
+                continue
+            try:
+                self._execute(transaction)
             except OutOfTime:
+                return transaction
+            except StorageFault:
+                raise
+            except Exception as error:  # noqa: BLE001 - what strangers send must not stop the chain
+                _log.error("evm_failed", transaction=transaction.hash.hex(), exc_info=error)
                 return transaction
         return None
 
@@ -152,8 +165,7 @@ class _Work:
         """Execute one transaction.
 
         Raises:
-            ValidationError: It can not be executed now; the state is as before.
-            OutOfTime: It took too long; the state is unusable.
+            OutOfTime: It took too long; the state is unusable, as after any error.
         """
         state = self._state
         state.deadline = time.monotonic() + TRANSACTION_TIME_S

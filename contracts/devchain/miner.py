@@ -110,7 +110,7 @@ class Miner:
         self._chain.adopt(step)
         for transaction in step.hopeless:
             _log.warning(
-                "transaction_too_slow",
+                "transaction_given_up",
                 transaction=data(transaction.hash),
                 limit_s=TRANSACTION_TIME_S,
             )

@@ -141,7 +141,7 @@ class Branch:
         self._wants_top = False
         if header.number <= self._base.number + self._reach:
             self._saw_top(header)
-        elif self._top_number() - self._confirmations <= self._base.number:
+        else:
             # The head is far away: a block in reach, by number, confirms the next ones as well.
             self._wants_top = True
 
@@ -238,17 +238,18 @@ class Branch:
 
     def rebase(self, base: Anchor) -> None:
         """Go on above a block that was confirmed; the next head shows whether this chain has it."""
-        below = [block for block in self._linked if block.header.number <= base.number]
-        self._linked = self._linked[len(below) :]
-        if below and below[-1].header.number == base.number:
-            if below[-1].header.hash == base.hash:
-                self._base = base
-                self._forget()
-                return
-            self._contradict(tuple(block.header for block in self._linked))
+        place = base.number - self._base.number - 1
+        is_linked = place < len(self._linked) and self._linked[place].header.hash == base.hash
+        # Blocks beside the base may be old; whether this endpoint has the base shows at its head.
+        self._linked = self._linked[place + 1 :] if is_linked else []
         self._base = base
-        self._linked = []
         self._forget()
+
+    def doubt(self) -> None:
+        """Ask again what is offered: others tell otherwise."""
+        self._stretch = None
+        if self._linked:
+            self._linked[0].logs = None
 
     def drop_loose(self) -> None:
         """Forget the unfinished walk: a block it needs has vanished; the next head begins anew."""

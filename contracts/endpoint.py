@@ -133,10 +133,16 @@ class Endpoint:
 
     async def _read(self, response: httpx.Response) -> bytes:
         data = bytearray()
-        async for piece in response.aiter_raw():
-            data += piece
-            if len(data) > REPLY_BYTES_MAX:
-                raise self._failure(f"more than {REPLY_BYTES_MAX} bytes", too_long=True)
+        with trio.CancelScope() as rest:
+            async for piece in response.aiter_raw():
+                # Leaving the loop would abandon the library's generators; being cancelled ends
+                # them.
+                if len(data) + len(piece) > REPLY_BYTES_MAX:
+                    rest.cancel()
+                else:
+                    data += piece
+        if rest.cancel_called:
+            raise self._failure(f"more than {REPLY_BYTES_MAX} bytes", too_long=True)
         # JSON-RPC errors may come with any status; what is no JSON is judged by its status.
         if not response.is_success and not data.lstrip().startswith(b"{"):
             raise self._failure(f"HTTP status {response.status_code}")

@@ -169,6 +169,8 @@ class Follower:
             try:
                 if branch.is_away:
                     await source.check()
+                if self._disagreement:
+                    branch.doubt()
                 branch.saw_head(await source.head())
                 self._came_back(place)
                 await self._catch_up(place)
@@ -288,8 +290,7 @@ class Follower:
 
     def _note(self, verdict: object) -> None:
         if not isinstance(verdict, Disagreement):
-            self._complain("")
-            return
+            return  # An old disagreement ends when blocks are confirmed.
         sides = " against ".join(
             ", ".join(self.sources[place].name for place in side) for side in verdict.sides if side
         )

@@ -78,7 +78,7 @@ contract DepositsTest is Fixture {
     }
 
     function testRefusesUnknownToken() external {
-        TestToken other = new TestToken("Other", "O", 18, address(this));
+        TestToken other = newToken("O", 18);
         fund(other, address(this), 5);
         vm.expectRevert(abi.encodeWithSelector(Deposits.UnknownToken.selector, address(other)));
         vault.deposit(address(other), 5, ALICE, 0);
@@ -141,22 +141,22 @@ contract DepositsTest is Fixture {
         address[] memory list = new address[](2);
         list[0] = address(usdc);
         vm.expectRevert(abi.encodeWithSelector(Deposits.UnknownToken.selector, address(0)));
-        new Settlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
+        newSettlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
         list[1] = address(usdc);
         vm.expectRevert(abi.encodeWithSelector(Deposits.UnknownToken.selector, address(usdc)));
-        new Settlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
+        newSettlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
     }
 
     function testConstructorRefusesZeroHashes() external {
         vm.expectRevert(Validators.WrongGenesisHash.selector);
-        new Settlement(0, EPOCH, bytes32(uint256(1)), tokenList());
+        newSettlement(0, EPOCH, bytes32(uint256(1)), tokenList());
         vm.expectRevert(Validators.WrongValidatorSet.selector);
-        new Settlement(GENESIS, EPOCH, 0, tokenList());
+        newSettlement(GENESIS, EPOCH, 0, tokenList());
     }
 
     function vaultFor(address token) private returns (Settlement) {
         address[] memory list = new address[](1);
         list[0] = token;
-        return new Settlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
+        return newSettlement(GENESIS, EPOCH, bytes32(uint256(1)), list);
     }
 }

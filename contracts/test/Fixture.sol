@@ -34,9 +34,9 @@ abstract contract Fixture is Test {
     TestToken internal eth;
 
     function setUpWith(Signers memory signers) internal {
-        usdc = new TestToken("Test USD", "USDC", 6, address(this));
-        eth = new TestToken("Test ether", "ETH", 18, address(this));
-        vault = new Settlement(GENESIS, EPOCH, hashOf(EPOCH, wordsOf(signers)), tokenList());
+        usdc = newToken("USDC", 6);
+        eth = newToken("ETH", 18);
+        vault = newSettlement(GENESIS, EPOCH, hashOf(EPOCH, wordsOf(signers)), tokenList());
     }
 
     function tokenList() internal view returns (address[] memory list) {

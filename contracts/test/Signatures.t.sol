@@ -156,7 +156,7 @@ contract SignaturesTest is Fixture {
 
     function testRefusesSignaturesForAnotherContract() external {
         Checkpoint memory c = checkpointOf(1);
-        Settlement other = new Settlement(GENESIS, EPOCH, vault.validatorSetHash(), tokenList());
+        Settlement other = newSettlement(GENESIS, EPOCH, vault.validatorSetHash(), tokenList());
         bytes32 digest = typed(separatorOf(block.chainid, address(other)), structHashOf(GENESIS, c));
         bytes memory signatures = signaturesOf(four, ALL, digest);
         refuse(c, ALL, signatures);

@@ -11,7 +11,7 @@ contract TokensTest is Test {
     );
 
     function testXOMHasAFixedSupply() external {
-        XOM xom = new XOM(address(7), 1e27);
+        XOM xom = newXOM(address(7), 1e27);
         assertEq(xom.totalSupply(), 1e27);
         assertEq(xom.balanceOf(address(7)), 1e27);
         assertEq(xom.decimals(), 18);
@@ -19,7 +19,7 @@ contract TokensTest is Test {
     }
 
     function testXOMTakesPermits() external {
-        XOM xom = new XOM(vm.addr(5), 1e27);
+        XOM xom = newXOM(vm.addr(5), 1e27);
         bytes32 permit = keccak256(
             abi.encode(PERMIT_TYPEHASH, vm.addr(5), address(9), 1e18, 0, type(uint256).max)
         );
@@ -30,7 +30,7 @@ contract TokensTest is Test {
     }
 
     function testOnlyTheMinterMints() external {
-        TestToken token = new TestToken("Test USD", "USDC", 6, address(this));
+        TestToken token = newToken("USDC", 6);
         assertEq(token.decimals(), 6);
         assertEq(token.minter(), address(this));
         assertEq(keccak256(bytes(token.symbol())), keccak256("USDC"));

@@ -5,6 +5,7 @@ Every validator asks the chain through gates of its own. Tests ask the chain its
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from eth_account import Account
 
 from omninode.contracts.endpoint import Endpoint
 from omninode.crypto import SigningKey, checksum_address, keccak256, parse_address
-from omninode.dex.actions import Withdraw
+from omninode.dex.actions import AttestDeposits, SignCheckpoint, Withdraw
 from omninode.dex.bridge.deposits import Cursor, Deposit, next_deposit_hash
 from omninode.dex.decimals import format_units, parse_units
+from omninode.dex.eip712 import Domain
 from omninode.dex.genesis import Genesis, GenesisSettlement, check_genesis
+from omninode.dex.transaction import sign_validator
 from omninode.encoding import amount_to_bytes
 from omninode.errors import UserError
 from omninode.node.devnet.deployment import deploy, deployment_calls, plan_contracts
@@ -42,7 +45,7 @@ CONFIRMATIONS: Final = 4
 CHECKPOINT_INTERVAL_MS: Final = 1_000
 POLL_INTERVAL_MS: Final = 100
 REQUEST_TIMEOUT_MS: Final = 1_500
-SETTLING_S: Final = 30
+SETTLING_S: Final = 60
 """Deposited and credited, or checkpointed on the chain; it takes some seconds."""
 
 DEPLOYER: Final = SigningKey(b"\xdd" * 32)
@@ -83,6 +86,7 @@ class Made:
     hash: bytes
     block: int
     amount: int
+    transaction: str
 
     @property
     def token(self) -> bytes:
@@ -153,9 +157,8 @@ class Contract:
         for log, words in self.logs(DEPOSITED):
             numbers = [int.from_bytes(word, "big") for word in words]
             deposit = Deposit(words[1][12:], words[2][12:], numbers[3], amount_to_bytes(numbers[4]))
-            made.append(
-                Made(numbers[0], deposit, words[5], int(log["blockNumber"], 16), numbers[4])
-            )
+            block, transaction = int(log["blockNumber"], 16), log["transactionHash"]
+            made.append(Made(numbers[0], deposit, words[5], block, numbers[4], transaction))
         return made
 
     def withdrawals(self) -> dict[int, tuple[bytes, bytes, int]]:
@@ -183,6 +186,7 @@ class Holder:
         self.key = key
         self.address = key.address
         self.trader = Trader(network, key)
+        self.raws: dict[str, str] = {}
         self._network = network
         self._contract = network.contract
 
@@ -201,8 +205,10 @@ class Holder:
             "maxFeePerGas": WEI_PER_GAS,
             "maxPriorityFeePerGas": WEI_PER_GAS,
         }
-        raw = Account.sign_transaction(fields, self.key.secret).raw_transaction
-        return str(chain.call("eth_sendRawTransaction", "0x" + raw.hex()))
+        raw = Account.sign_transaction(fields, self.key.secret).raw_transaction.to_0x_hex()
+        transaction = str(chain.call("eth_sendRawTransaction", raw))
+        self.raws[transaction] = raw
+        return transaction
 
     def wait_mined(self, transaction: str) -> dict[str, Any]:
         chain = self._network.chain
@@ -226,7 +232,11 @@ class Holder:
         receipt = self.wait_mined(transaction)
         assert receipt["status"] == "0x1", receipt
         block = int(receipt["blockNumber"], 16)
-        return next(made for made in self._contract.deposits() if made.block == block)
+        return next(
+            made
+            for made in self._contract.deposits()
+            if made.block == block and made.deposit.account == self.address
+        )
 
     def send_deposit(self, asset: str, amount: str, subaccount: int = 0) -> str:
         """Send a deposit without waiting for anything."""
@@ -298,6 +308,7 @@ class SettledNetwork(RealNetwork):
         self.chain = chain
         self.gates: dict[str, list[Gate]] = {}
         self._endpoints = endpoints
+        self._nonce = 0
         super().__init__(root, validators=validators, accounts=accounts, ports=ports)
         self.contract = Contract(chain, self.genesis)
         self.holders = [Holder(self, key) for key in self.quiet_accounts]
@@ -399,6 +410,26 @@ class SettledNetwork(RealNetwork):
         with self.only_relayer(node):
             self.wait_for(brought)
 
+    # --- Acting as a validator --------------------------------------------------------------------
+
+    def say(
+        self, key: SigningKey, action: AttestDeposits | SignCheckpoint, *, node: RealNode
+    ) -> dict[str, Any]:
+        """Send a validator's statement, signed with its key; returns the final result."""
+        genesis = self.genesis
+        domain = Domain(genesis.settlement_chain_id, genesis.hash)
+        self._nonce = max(self._nonce + 1, time.time_ns() // 10**6)
+        transaction = sign_validator(key, action, nonce=self._nonce, domain=domain)
+        return self.send_raw(transaction.raw, node=node)
+
+    def send_raw(self, raw: bytes, *, node: RealNode) -> dict[str, Any]:
+        """Send signed bytes; returns the final result."""
+        result: dict[str, Any] = node.call(
+            "omni_sendTransactionSync", tx="0x" + raw.hex(), timeout_s=15
+        )
+        assert result["state"] == "final"
+        return result
+
     # --- Words -----------------------------------------------------------------------------------
 
     def gate(self, node: RealNode) -> Gate:
@@ -436,6 +467,12 @@ class SettledNetwork(RealNetwork):
         shown = node.status()["settlement"]
         assert isinstance(shown, dict)
         return shown
+
+    def named(self, node: RealNode) -> dict[str, list[str]]:
+        """Return which validators a node says attest what of the first deposit in dispute."""
+        shown = self.settlement(node)["deposit_disagreement"]
+        sides = [] if shown is None else shown["sides"]
+        return {side["hash"]: side["validators"] for side in sides}
 
     def credited(self, node: RealNode) -> Cursor:
         """Return what a node's exchange has credited."""

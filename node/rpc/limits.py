@@ -36,6 +36,9 @@ FORWARDS_WAITING_MAX: Final = 1_000
 FORWARD_TIMEOUT_S: Final = 15.0
 """A call that was not passed on and answered within this time is answered `timeout`."""
 
+SUPPLY_SHARE: Final = 0.05
+"""Most of the time that goes into adding up all balances; meanwhile the sum before is given."""
+
 TOKEN_BYTES: Final = 16 * 1024
 """A request costs as many tokens as it has calls, and at least one for each of these bytes it
 starts: parsing is work too."""

@@ -15,6 +15,7 @@ from omninode.node.net.peers import PeerInfo
 from omninode.node.rpc.feed import Feed
 from omninode.node.rpc.forwarding import Forwarding
 from omninode.node.rpc.receipts import Receipts
+from omninode.node.rpc.supply import SupplyReader
 from omninode.storage.chain import ChainStore
 from omninode.storage.history import History
 
@@ -175,6 +176,7 @@ class Services:
         feed: Tells subscribers about stored blocks.
         receipts: What was acknowledged here and is not final yet.
         forwarding: Passes calls on to the settlement chain.
+        supply: Adds up all balances.
         list_max: Longest list that one call returns.
     """
 
@@ -182,6 +184,7 @@ class Services:
     feed: Feed
     receipts: Receipts
     forwarding: Forwarding
+    supply: SupplyReader
     list_max: int
 
     @property

@@ -22,6 +22,7 @@ from omninode.node.rpc.market_reads import ticker
 from omninode.node.rpc.ports import NodeParts, Services
 from omninode.node.rpc.receipts import Receipts
 from omninode.node.rpc.registry import Method
+from omninode.node.rpc.supply import SupplyReader
 from omninode.node.rpc.transport import Address, HttpServer
 from omninode.storage.records import CommittedBlock
 
@@ -119,6 +120,7 @@ class RpcService:
             feed=self.feed,
             receipts=self.receipts,
             forwarding=Forwarding(parts.settlement),
+            supply=SupplyReader(exchange),
             list_max=settings.list_max,
         )
         self.server = RpcServer(

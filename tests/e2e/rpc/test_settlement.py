@@ -20,6 +20,7 @@ from omninode.dex.bridge.evm import checkpoint_digest
 from omninode.dex.bridge.merkle import verify
 from omninode.dex.transaction import Transaction, sign_validator
 from omninode.encoding import amount_to_bytes
+from omninode.node.re_execution import replay_chain
 from rpc_chain import Side
 from rpc_world import (
     ALICE,
@@ -370,3 +371,5 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path, side: Side) -
             await withdraw(world, Client(http), "1")
             found = await Client(http).call("omni_getWithdrawals", address=address(ALICE))
             assert [row["id"] for row in found["withdrawals"]] == [5, 4, 3, 2, 1, 0]
+        replayed = replay_chain(world.chain, GENESIS)
+        assert (replayed.mismatch, replayed.transactions) == (None, 8)

@@ -131,7 +131,7 @@ def test_reverts_carry_their_reason(chain: DevChain, runtime: str, message: str,
             chain.call(method, {"to": address})
         assert (caught.value.code, caught.value.message) == (3, message)
         assert str(caught.value.data).startswith(data)
-    with pytest.raises(ContractLogicError, match="reverted|Panic error 0x11"):
+    with pytest.raises(ContractLogicError, match=r"reverted|Panic error 0x11"):
         chain.web3().eth.call({"to": Web3.to_checksum_address(address)})
 
 

@@ -142,13 +142,18 @@ class Follower:
             return ("starting" if never else "unreachable"), "; ".join(away)
         if self._disagreement:
             return "disagreement", self._disagreement
+        return "following", "; ".join(self._exceptions())
+
+    def _exceptions(self) -> list[str]:
+        """Return what is wrong with single endpoints, while a majority is well."""
         notes = [f"{name} tells otherwise since block {n}" for name, n in self.outvoted.items()]
-        notes += [
-            f"{failure}"
-            for failure, branch in zip(self._failures, self._following.branches, strict=True)
-            if branch.is_away
-        ]
-        return "following", "; ".join(notes)
+        for place, branch in enumerate(self._following.branches):
+            name = self.sources[place].name
+            if branch.is_away:
+                notes.append(self._failures[place])
+            elif branch.contradicts and name not in self.outvoted:
+                notes.append(f"{name} is on another chain than the others")
+        return notes
 
     # --- Asking ----------------------------------------------------------------------------------
 

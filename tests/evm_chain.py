@@ -102,7 +102,7 @@ class SimChain:
         return self.head.number
 
     def copy(self) -> SimChain:
-        other = SimChain(self._name)
+        other = SimChain(self._name + " copied")
         other.blocks = list(self.blocks)
         other._made = self._made
         return other

@@ -39,7 +39,8 @@ BLOCK_INTERVAL_MS = 50
 class MoneyWorld:
     """The chain, the contracts' plan, and who has money there."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
+    def __init__(self, folder: Path, url: str, endpoint: Endpoint) -> None:
+        self.url = url
         self.endpoint = endpoint
         self.chain = SettlementChain(endpoint.call)
         self.deployer = derive_key(SEED, DEPLOYER)
@@ -112,7 +113,7 @@ async def money_world(folder: Path, *, coins: int = DEPLOYER_COINS) -> AsyncIter
         url = await nursery.start(run_chain, settings)
         endpoint = Endpoint(url, timeout_s=30)
         try:
-            yield MoneyWorld(folder, endpoint)
+            yield MoneyWorld(folder, url, endpoint)
         finally:
             with trio.CancelScope(shield=True):
                 await endpoint.close()

@@ -98,10 +98,15 @@ class Devnet:
         text = (self.home / f"node{node}" / "omninode.lock").read_text().strip()
         return int(text) if text else None
 
+    @staticmethod
+    def words(home: Path, *arguments: str) -> list[str]:
+        """Return the command line of a command on a home, with --json."""
+        return [*OMNINODE, "--home", str(home), "--json", *arguments]
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command on this devnet, with --json."""
         return subprocess.run(
-            [*OMNINODE, "--home", str(self.home), "--json", *words],
+            self.words(self.home, *words),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

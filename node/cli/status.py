@@ -7,7 +7,7 @@ from typing import Any, Final
 import typer
 
 from omninode.node.cli.endpoint import RpcUrl, connect
-from omninode.node.cli.output import emit, print_fields, print_table, short_hash
+from omninode.node.cli.output import cell, emit, print_fields, print_table, short_hash
 
 PEER_COLUMNS: Final = (
     "moniker",
@@ -56,7 +56,23 @@ def _print_status(document: dict[str, Any]) -> None:
     fields = dict(document)
     for name in ("block_hash", "app_hash"):
         fields[name] = short_hash(fields.get(name))
+    settlement = fields.pop("settlement", None)
+    if isinstance(settlement, dict):
+        fields["settlement"] = _settlement_text(settlement)
     validator = fields.pop("validator", None)
     if isinstance(validator, dict):
         fields["validator"] = f"{validator.get('address')} (power {validator.get('power')})"
     print_fields(fields)
+
+
+def _settlement_text(settlement: dict[str, Any]) -> str:
+    """Return how a node fares with the settlement chain, in one line."""
+    parts = [
+        str(settlement["state"]),
+        f"chain {settlement['chain_id']} at block {cell(settlement['chain_height'])}",
+        f"confirmed to {cell(settlement['confirmed_height'])}",
+        f"checkpoint {cell(settlement['checkpoint'])} of {cell(settlement['certified'])}",
+    ]
+    if settlement["detail"]:
+        parts.insert(1, str(settlement["detail"]))
+    return ", ".join(parts)

@@ -42,12 +42,23 @@ XOM: Final = "XOM"
 XOM_SUPPLY: Final = 1_000_000_000
 """All that there ever is; the deployer holds what nobody was given."""
 
-ACCOUNT_COINS: Final = 100
-RELAYER_COINS: Final = 1_000
-"""A checkpoint costs some hundred thousand gas: enough for years."""
-
 DEPLOYER_COINS: Final = 1_000_000
 """What a chain of our own gives to the deployer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coins:
+    """The chain's own coins that each account, and each relayer, gets for gas, in wei."""
+
+    account: int
+    relayer: int
+
+
+PLENTY: Final = Coins(account=100 * WEI, relayer=1_000 * WEI)
+"""On a chain of our own; a checkpoint costs some hundred thousand gas: enough for years."""
+
+FEW: Final = Coins(account=WEI // 100, relayer=WEI // 20)
+"""On somebody else's chain, where the deployer had to be given them."""
 
 PURSE: Final = (("USDC", "100000"), ("BTC", "1"), ("ETH", "10"), ("XOM", "10000"))
 """Tokens on the chain of each account that gets some."""
@@ -93,7 +104,12 @@ def created_address(deployer: bytes, nonce: int) -> bytes:
 
 
 def deployment_calls(
-    genesis: Genesis, plan: Plan, *, purses: Sequence[bytes], relayers: Sequence[bytes]
+    genesis: Genesis,
+    plan: Plan,
+    *,
+    purses: Sequence[bytes],
+    relayers: Sequence[bytes],
+    coins: Coins = PLENTY,
 ) -> list[Call]:
     """Return all transactions, in their order (D1).
 
@@ -102,14 +118,15 @@ def deployment_calls(
         plan: Where they will be.
         purses: Accounts that get coins and tokens.
         relayers: Accounts that get coins.
+        coins: How many.
     """
     return [
         *(_token(asset, plan.deployer) for asset in genesis.assets),
         _settlement(genesis, plan),
         *_fill_vault(genesis, plan),
         *_fill_purses(genesis, plan, purses),
-        *(Call(to, value=ACCOUNT_COINS * WEI, gas=_COIN_GAS) for to in purses),
-        *(Call(to, value=RELAYER_COINS * WEI, gas=_COIN_GAS) for to in relayers),
+        *(Call(to, value=coins.account, gas=_COIN_GAS) for to in purses),
+        *(Call(to, value=coins.relayer, gas=_COIN_GAS) for to in relayers),
     ]
 
 

@@ -23,7 +23,14 @@ from omninode.node.devnet import accounts
 from omninode.node.devnet.anyone import Anyone
 from omninode.node.devnet.chain_place import chain_process
 from omninode.node.devnet.change import Change
-from omninode.node.devnet.deployment import DEPLOYER_COINS, WEI, deploy, deployment_calls
+from omninode.node.devnet.deployment import (
+    DEPLOYER_COINS,
+    FEW,
+    PLENTY,
+    WEI,
+    deploy,
+    deployment_calls,
+)
 from omninode.node.devnet.limits import (
     BACKING_DEADLINE_S,
     CALL_TIMEOUT_S,
@@ -105,6 +112,7 @@ class Settlement:
                 world.plan,
                 purses=[world.keys[name].address for name in (*accounts.PEOPLE, *accounts.MOVERS)],
                 relayers=world.relayers(),
+                coins=PLENTY if world.chain.is_ours else FEW,
             )
             sent = await deploy(endpoint.call, world.deployer, world.genesis, world.plan, calls)
         finally:

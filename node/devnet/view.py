@@ -220,7 +220,8 @@ def make_view(*, as_json: bool) -> View:
 def world_lines(world: World) -> list[str]:
     """Return the table of URLs and accounts."""
     folder = world.home.path / ACCOUNTS_FOLDER
-    example = "order place --from alice --market XOM-USDC --side buy --size 10 --price 1"
+    shown = (*accounts.PEOPLE, accounts.HOUSE)
+    program = f"omninode --home {world.home.path}"
     return [
         "",
         f"chain {world.genesis.chain_id}, seed {world.seed}",
@@ -231,13 +232,12 @@ def world_lines(world: World) -> list[str]:
         f"  contract {checksum_address(world.plan.contract)}",
         *(f"  {name:<8} {checksum_address(token)}" for name, token in world.plan.tokens.items()),
         "",
-        *(
-            f"  {name:<8} {checksum_address(world.keys[name].address)}"
-            for name in (*accounts.PEOPLE, accounts.HOUSE)
-        ),
-        f"  keystores of these and of {len(accounts.BUYERS) * 2} traders: {folder}",
+        *(f"  {name:<8} {checksum_address(world.keys[name].address)}" for name in shown),
+        f"  keystores of these and of {len(accounts.NAMES) - len(shown)} others: {folder}",
         "",
-        f"  omninode --home {world.home.path} {example}",
+        f"  {program} order place --from alice --market XOM-USDC --side buy --size 10 --price 1",
+        f"  {program} account deposit --from alice --asset USDC --amount 10",
+        f"  {program} verify",
         "  Ctrl-C stops everything and keeps it; --reset starts anew.",
         "",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,13 @@ def test_started_again_both_sides_go_on_and_end_equal(devnet: Devnet) -> None:
         assert document[what] > 0, document
     assert "contracts are on the chain" not in again.err.read_text()
     assert processes_of(devnet.home) == {}
+
+
+def test_a_node_refuses_a_developers_chain_unless_it_is_allowed(devnet: Devnet) -> None:
+    node = Devnet.words(devnet.home / "node0", "start", "--set", "settlement.allow_dev_chain=false")
+    done = subprocess.run(node, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "31337" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_a_devnet_of_a_version_without_settlement_says_how_to_go_on(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from money_world import money_world
 from omninode.crypto import checksum_address
 from omninode.errors import UserError
 from omninode.node.devnet.deployment import (
-    ACCOUNT_COINS,
-    RELAYER_COINS,
-    WEI,
+    PLENTY,
     created_address,
     plan_of,
     vault_of,
@@ -38,9 +36,9 @@ async def test_everything_is_deployed_once_and_the_vault_is_exact(tmp_path: Path
         alice = world.keys["alice"].address
         usdc = await world.chain.read(world.plan.tokens["USDC"], BALANCE_OF, alice)
         assert usdc == 100_000 * 10**6
-        for who, coins in ((alice, ACCOUNT_COINS), (world.relayer, RELAYER_COINS)):
+        for who, coins in ((alice, PLENTY.account), (world.relayer, PLENTY.relayer)):
             params = [checksum_address(who), "latest"]
-            assert int(await world.endpoint.call("eth_getBalance", params), 16) == coins * WEI
+            assert int(await world.endpoint.call("eth_getBalance", params), 16) == coins
         assert await world.deploy() == 0
 
 

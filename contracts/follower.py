@@ -114,12 +114,15 @@ class Follower:
         return index in self._seen_claims or self._confirmed.is_claimed(index)
 
     def healthy(self) -> list[Source]:
-        """Return the endpoints that answer and have not been outvoted, in the configured order."""
-        branches = self._following.branches
+        """Return the endpoints that answer and go with the majority, in the configured order."""
+        base = self._following.base.number
         return [
             source
-            for source, branch in zip(self.sources, branches, strict=True)
-            if not branch.is_away and not branch.contradicts and source.name not in self.outvoted
+            for source, branch in zip(self.sources, self._following.branches, strict=True)
+            if not branch.is_away
+            and not branch.contradicts
+            and not (branch.head is not None and branch.head.number < base)
+            and source.name not in self.outvoted
         ]
 
     def base_fee(self, source: Source) -> int:
@@ -153,6 +156,8 @@ class Follower:
                 notes.append(self._failures[place])
             elif branch.contradicts and name not in self.outvoted:
                 notes.append(f"{name} is on another chain than the others")
+            elif branch.head is not None and branch.head.number < self._following.base.number:
+                notes.append(f"{name} is behind, at block {branch.head.number}")
         return notes
 
     # --- Asking ----------------------------------------------------------------------------------

@@ -302,7 +302,10 @@ async def test_a_deposit_that_never_was_is_not_taken_from_one_of_three(tmp_path:
         chain.extend(40)
         await world.reach(chain.height - CONFIRMATIONS)
         assert world.deposits == 0
-        await world.until(lambda: world.servers[2].url in world.follower.state()[1])
+        await world.until(lambda: "is behind" in world.follower.state()[1])
+        false.extend(30)
+        await world.until(lambda: "another chain" in world.follower.state()[1])
+        assert world.servers[2].url in world.follower.state()[1]
         assert world.follower.state()[0] == "following"
         assert [s.name for s in world.follower.healthy()] == [s.url for s in world.servers[:2]]
         world.servers[2].answer = chain.answer

@@ -26,7 +26,7 @@ from eth.constants import BLANK_ROOT_HASH
 from omninode.contracts.devchain.blocks import Block, decode_block
 from omninode.contracts.devchain.build import build_block, genesis_header, next_base_fee
 from omninode.contracts.devchain.evm import State, open_state
-from omninode.contracts.devchain.limits import BLOCKS_CACHED
+from omninode.contracts.devchain.limits import BLOCKS_CACHED, STATE_READS_MAX
 from omninode.contracts.devchain.pool import Pool
 from omninode.contracts.devchain.store import (
     GENESIS_KEY,
@@ -87,7 +87,8 @@ class Chain:
         self._cache: OrderedDict[bytes, Block] = OrderedDict()
         self._cache_lock = threading.Lock()
         self._remember(head)
-        self._head_state = self.open_state(head)
+        self._opened = self.open_state(head)
+        self._reads = STATE_READS_MAX
 
     @classmethod
     def open(cls, store: Store, genesis: Genesis) -> Chain:
@@ -154,7 +155,15 @@ class Chain:
 
     def state_at(self, block: Block) -> State:
         """Return the state after a block, for reading in the one thread that may."""
-        return self._head_state if block is self.head else self.open_state(block)
+        return self._head_state() if block is self.head else self.open_state(block)
+
+    def _head_state(self) -> State:
+        """Return the newest state; opened anew now and then, since py-evm notes what is read."""
+        self._reads -= 1
+        if self._reads < 0:
+            self._opened = self.open_state(self.head)
+            self._reads = STATE_READS_MAX
+        return self._opened
 
     def open_state(
         self, block: Block, *, deadline: float = float("inf"), base_fee: int | None = None
@@ -171,11 +180,11 @@ class Chain:
 
     def nonce(self, sender: bytes) -> int:
         """Return an account's next nonce on the main chain."""
-        return int(self._head_state.get_nonce(sender))  # type: ignore[arg-type]
+        return int(self._head_state().get_nonce(sender))  # type: ignore[arg-type]
 
     def balance(self, sender: bytes) -> int:
         """Return an account's coins on the main chain, in wei."""
-        return int(self._head_state.get_balance(sender))  # type: ignore[arg-type]
+        return int(self._head_state().get_balance(sender))  # type: ignore[arg-type]
 
     def next_base_fee(self) -> int:
         """Return the base fee of the block to come, in wei."""
@@ -250,7 +259,7 @@ class Chain:
         """Let a change be seen that `extend` or `reorganise` has put on the disk."""
         self._remember(step.head)
         self.head = step.head
-        self._head_state = self.open_state(step.head)
+        self._reads = 0
         self.pool.remove(step.gone)
         for item in step.requeued:
             self.pool.add(item, arrival=self.pool.next_arrival)

@@ -110,6 +110,9 @@ MINE_BLOCKS_MAX: Final = 256
 BLOCKS_CACHED: Final = 256
 """Blocks kept decoded; the one unused longest leaves."""
 
+STATE_READS_MAX: Final = 1_000
+"""Reads of the newest state before it is opened anew, which empties py-evm's own notes."""
+
 # --- LevelDB --------------------------------------------------------------------------------------
 
 READ_CACHE_BYTES: Final = 8 * 2**20

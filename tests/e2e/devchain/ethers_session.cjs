@@ -6,7 +6,7 @@ const { ContractFactory, JsonRpcProvider, Wallet } = require("ethers");
 async function main([url, key, artifactPath]) {
   const artifact = JSON.parse(fs.readFileSync(artifactPath, "utf8"));
   // ethers keeps answers for 250 ms; the chain of the tests makes a block in less.
-  const options = { polling: true, pollingInterval: 100, cacheTimeout: -1 };
+  const options = { pollingInterval: 100, cacheTimeout: -1 };
   const provider = new JsonRpcProvider(url, undefined, options);
   const wallet = new Wallet(key, provider);
   const seen = { chainId: Number((await provider.getNetwork()).chainId) };

@@ -290,6 +290,32 @@ def test_old_kinds_of_transactions_are_taken(chain: DevChain) -> None:
     assert int(plain["effectiveGasPrice"], 16) == 10 * GWEI
 
 
+def test_an_account_may_lend_itself_code(slow_chain: DevChain) -> None:
+    # The code logs; BOB lets his account run it (EIP-7702), and ALICE pays for that.
+    created = slow_chain.send(
+        ALICE, to=None, value=0, data=contract_code("60006000a000"), gas=10**5
+    )
+    slow_chain.call("dev_mine")
+    code = slow_chain.call("eth_getTransactionReceipt", created)["contractAddress"]
+    lent = BOB.sign_authorization({"chainId": 31337, "address": code, "nonce": 0})
+    waiting = slow_chain.send(BOB, nonce=0)
+    fees = {"maxFeePerGas": 20 * GWEI, "maxPriorityFeePerGas": 2 * GWEI}
+    sent = slow_chain.send(
+        ALICE, to=BOB.address, value=0, gas=100_000, authorizationList=[lent], **fees
+    )
+    slow_chain.call("dev_mine")
+    receipt = slow_chain.call("eth_getTransactionReceipt", sent)
+    assert (receipt["type"], receipt["status"]) == ("0x4", "0x1")
+    assert [log["address"] for log in receipt["logs"]] == [BOB.address.lower()]
+    assert slow_chain.call("eth_getCode", BOB.address, "latest") == "0xef0100" + code[2:]
+    shown = slow_chain.call("eth_getTransactionByHash", sent)["authorizationList"]
+    assert [entry["address"] for entry in shown] == [code]
+    # The authorisation has used the nonce of what waited: that has no future, and leaves.
+    assert slow_chain.nonce(BOB) == 1
+    slow_chain.call("dev_mine")
+    assert slow_chain.call("eth_getTransactionByHash", waiting) is None
+
+
 def test_hashes_and_roots_are_those_of_ethereum(slow_chain: DevChain) -> None:
     raws = [slow_chain.sign(ALICE, nonce=nonce)[0] for nonce in range(3)]
     for raw in raws:

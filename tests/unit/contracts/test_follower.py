@@ -310,8 +310,12 @@ async def test_a_deposit_that_never_was_is_not_taken_from_one_of_three(tmp_path:
         assert world.follower.state()[0] == "following"
         assert [s.name for s in world.follower.healthy()] == [s.url for s in world.servers[:2]]
         world.servers[2].answer = chain.answer
-        chain.extend(3)
-        await world.until(lambda: world.follower.state() == ("following", ""))
+
+        def is_whole() -> bool:
+            chain.extend()
+            return world.follower.state() == ("following", "")
+
+        await world.until(is_whole)
 
 
 async def test_what_can_not_be_is_not_confirmed_whoever_tells_it(tmp_path: Path) -> None:

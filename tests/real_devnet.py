@@ -17,8 +17,9 @@ from omninode.errors import UserError
 from omninode.node.client import RpcClient
 
 OMNINODE = (sys.executable, "-m", "omninode")
-BASE_PORT = 20_000 + os.getpid() % 400 * 100
-"""Of this process alone, so that tests may run side by side."""
+BASE_PORT = 20_000 + os.getpid() % 120 * 100
+"""Of this process alone, so that tests may run side by side; below the ports that systems lend to
+outgoing connections."""
 
 READY = "opening book and house quotes are in place"
 

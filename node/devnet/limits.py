@@ -153,3 +153,6 @@ COUNT_INTERVAL_S: Final = 1.0
 
 BACKING_DEADLINE_S: Final = 60.0
 """At the end both sides are compared within this time, or count as different."""
+
+BACKING_STOPPED_S: Final = 5.0
+"""The same after a Ctrl-C, when somebody is waiting for the prompt."""

@@ -234,7 +234,7 @@ class Devnet:
             nursery.start_soon(self._rest, stopped)
             await drain(self.tracker, self._change, stopped=stopped)
         lost = await count_lost(self.tracker, self.observer.connections)
-        backing = await self.settlement.backing()
+        backing = await self.settlement.backing(stopped=stopped)
         trades = await self._trades() - before.trades
         compared = await compare(
             self.observer,
@@ -242,7 +242,7 @@ class Devnet:
             least_height=self.tracker.highest_final,
             stopped=stopped,
         )
-        money = (await self.settlement.count()).since(before.money)
+        money = (await self.settlement.last_count()).since(before.money)
         return final_document(
             self.tracker,
             Run(seconds, trades, money),

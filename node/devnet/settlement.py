@@ -33,6 +33,7 @@ from omninode.node.devnet.deployment import (
 )
 from omninode.node.devnet.limits import (
     BACKING_DEADLINE_S,
+    BACKING_STOPPED_S,
     CALL_TIMEOUT_S,
     CHAIN_POLL_S,
     CHAIN_START_DEADLINE_S,
@@ -202,9 +203,19 @@ class Settlement:
                 await self.count()
             await trio.sleep(COUNT_INTERVAL_S)
 
-    async def backing(self) -> Backing | None:
-        """Compare both sides; `None` if nobody answers in time."""
-        with trio.move_on_after(BACKING_DEADLINE_S):
+    async def last_count(self) -> MoneyCounts:
+        """Count once more; where nobody answers, what was counted last."""
+        with suppress(OmniNodeError):
+            await self.count()
+        return self.counts
+
+    async def backing(self, *, stopped: bool) -> Backing | None:
+        """Compare both sides; `None` if nobody answers in time.
+
+        Args:
+            stopped: Somebody pressed Ctrl-C and waits.
+        """
+        with trio.move_on_after(BACKING_STOPPED_S if stopped else BACKING_DEADLINE_S):
             try:
                 return await read_backing(
                     lambda: self._anyone("omni_getSupply", {}),

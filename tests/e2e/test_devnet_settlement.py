@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +25,8 @@ from real_devnet import BASE_PORT, Devnet, processes_of, wait_for
 pytestmark = pytest.mark.slow
 
 PORT = BASE_PORT + 50
-USDC, XOM = 10**6, 10**18
+XOM = 10**18
+README = Path(__file__).parents[2] / "README.md"
 
 
 class Wallet:
@@ -168,6 +171,23 @@ def test_the_commands_move_money_both_ways(devnet: Devnet) -> None:
     again = devnet.run("account", "claim", str(row["id"]), "--from", "dave")
     assert again.returncode == 1
     assert json.loads(again.stdout)["error"]["reason"] == "already_claimed"
+
+
+def test_the_commands_of_the_readme_work(devnet: Devnet) -> None:
+    """In their order, with this devnet's home and ports."""
+    text = README.read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    \.venv/bin/omninode (.+)$", text, re.MULTILINE)
+    assert len(commands) >= 6
+    withdrawal = ""
+    for command in commands:
+        words = shlex.split(command)
+        if words[:2] == ["--home", "~/.omninode/devnet"]:
+            words = words[2:]
+        port = re.compile(r"(?<=127\.0\.0\.1:)36(\d{3})$")
+        words = [port.sub(lambda found: str(PORT - 650 + int(found[1])), word) for word in words]
+        words = [withdrawal if word == "ID" else word for word in words]
+        document = devnet.omninode(*words)
+        withdrawal = str(document.get("id", withdrawal))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -40,6 +40,24 @@ class _Answer(msgspec.Struct):
     id: int | str | None = None
     result: Any = None
     error: Any = None
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's bytes in one piece.
+
+    The library's own is a generator, which is left unfinished when a call is cancelled.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = iter((body,))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
 
 
 _answer_decoder: Final = msgspec.json.Decoder(_Answer)
@@ -120,11 +138,14 @@ class Endpoint:
         """Post a request; returns the bounded body of the answer (E1)."""
         try:
             with trio.fail_after(self._timeout_s):
-                async with (
-                    self._places,
-                    self._client.stream("POST", self._url, content=body) as response,
-                ):
-                    return await self._read(response)
+                async with self._places:
+                    request = self._client.build_request("POST", self._url, content=body)
+                    request.stream = _Body(body)
+                    response = await self._client.send(request, stream=True)
+                    try:
+                        return await self._read(response)
+                    finally:
+                        await response.aclose()
         except trio.TooSlowError:
             raise self._failure(f"no answer within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:

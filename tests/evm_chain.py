@@ -6,6 +6,7 @@ reorganisation that one can think of, in no time. With a real EVM: `real_chain`.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -218,7 +219,7 @@ class Server:
     """An endpoint over real HTTP; what it answers can be changed at any time.
 
     Attributes:
-        answer: Answers calls.
+        answer: Answers calls, at once or after a while.
         raw: Answers request bodies with the bytes of a whole HTTP response instead, if set.
         calls: How many calls of each method came.
     """
@@ -254,7 +255,8 @@ class Server:
         self.calls[request["method"]] += 1
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
         try:
-            reply["result"] = self.answer(request["method"], request["params"])
+            result = self.answer(request["method"], request["params"])
+            reply["result"] = await result if inspect.isawaitable(result) else result
         except Refusal as refusal:
             reply["error"] = refusal.error
         return response(json.dumps(reply).encode())

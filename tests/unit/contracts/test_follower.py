@@ -417,6 +417,7 @@ async def test_the_contract_is_checked_again_after_every_absence(tmp_path: Path)
 RUBBISH: list[Any] = [None, 5, "0x", "0xzz", [], {}, [[]], [{}], {"number": "0x1"}, "é" * 500, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     ["eth_chainId", "eth_getCode", "eth_call", "eth_getBlockByNumber", "eth_getLogs"],

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 import trio
-from eth_utils import is_address
+from eth_utils import is_address, to_normalized_address
 
 from omninode.contracts.devchain.chain import Chain, Genesis
 from omninode.contracts.devchain.envelope import answer
@@ -96,5 +96,5 @@ def _genesis(settings: ChainSettings) -> Genesis:
         for address, wei in settings.alloc.items():
             if not is_address(address) or not 0 <= wei < 2**128:
                 raise ConfigError(f"alloc: {address!r} is no address, or its balance is no amount")
-            alloc[address.lower()] = wei
+            alloc[to_normalized_address(address)] = wei
     return Genesis(chain_id=settings.chain_id, gas_limit=settings.gas_limit, alloc=alloc)

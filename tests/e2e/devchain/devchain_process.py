@@ -108,9 +108,13 @@ class DevChain:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        self._http.close()
+        self.close()
         if self._process is not None:
             self.end(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close the connections of this client."""
+        self._http.close()
 
     def post(self, body: bytes | str, **headers: str) -> httpx.Response:
         """Send a body as it is."""

@@ -147,6 +147,7 @@ def test_a_page_may_ask_but_not_use_the_methods_for_tests(chain: DevChain) -> No
     assert preflight.headers["access-control-allow-headers"] == "content-type"
 
 
+@pytest.mark.slow
 def test_endless_calls_end_and_do_not_hold_up_blocks(chain: DevChain) -> None:
     loops = [chain.deploy(ALICE, contract_code(code)) for code in (LOOP, PAIRINGS)]
     errors: list[str] = []

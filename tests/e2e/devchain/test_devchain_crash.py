@@ -101,6 +101,7 @@ def check_counts(chain: DevChain) -> None:
     assert sum(nonces) == total
 
 
+@pytest.mark.slow
 def test_what_waits_is_there_after_a_kill(tmp_path: Path) -> None:
     with DevChain(tmp_path / "home", interval_ms=3_600_000) as chain:
         hashes = [chain.send(ALICE, nonce=nonce) for nonce in (0, 2, 5)]

@@ -18,6 +18,7 @@ def refused(chain: DevChain) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, how: signal.Signals) -> None:
     with DevChain(tmp_path / "home") as chain:
@@ -27,6 +28,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, how: signal.Signals) -> None:
         assert chain.receipt(sent)["status"] == "0x1"
 
 
+@pytest.mark.slow
 def test_one_process_for_a_folder_and_a_port(tmp_path: Path) -> None:
     with DevChain(tmp_path / "home") as chain:
         second = refused(chain)
@@ -44,6 +46,7 @@ def test_one_process_for_a_folder_and_a_port(tmp_path: Path) -> None:
             assert "Traceback" not in outcome.stderr
 
 
+@pytest.mark.slow
 def test_the_first_block_is_for_good(tmp_path: Path) -> None:
     with DevChain(tmp_path / "home") as chain:
         genesis = chain.call("eth_getBlockByNumber", "0x0", False)
@@ -62,12 +65,14 @@ def test_the_first_block_is_for_good(tmp_path: Path) -> None:
         assert chain.call("eth_getBlockByNumber", "0x0", False) == genesis
 
 
+@pytest.mark.slow
 def test_two_chains_from_the_same_balances_have_the_same_first_block(tmp_path: Path) -> None:
     with DevChain(tmp_path / "a") as one, DevChain(tmp_path / "b") as other:
         first = one.call("eth_getBlockByNumber", "0x0", False)
         assert first == other.call("eth_getBlockByNumber", "0x0", False)
 
 
+@pytest.mark.slow
 def test_wrong_balances_are_refused(tmp_path: Path) -> None:
     chain = DevChain(tmp_path / "home")
     for alloc in ({"0x12": "1"}, {ALICE.address: "-1"}, {ALICE.address: "many"}):
@@ -77,6 +82,7 @@ def test_wrong_balances_are_refused(tmp_path: Path) -> None:
         assert outcome.stderr.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_it_stays_small(tmp_path: Path) -> None:
     with DevChain(tmp_path / "home", interval_ms=20) as chain:
         token = chain.deploy_token(ALICE)

@@ -12,7 +12,15 @@ import trio.testing
 from msgspec.structs import replace
 
 from omninode.crypto import SigningKey, checksum_address
-from omninode.dex.actions import Action, ApproveAgent, Batch, CancelAll, PlaceOrder, Transfer
+from omninode.dex.actions import (
+    Action,
+    ApproveAgent,
+    Batch,
+    CancelAll,
+    PlaceOrder,
+    SignCheckpoint,
+    Transfer,
+)
 from omninode.dex.eip712 import Domain
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import (
@@ -21,9 +29,18 @@ from omninode.dex.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisMarket,
+    GenesisSettlement,
+    GenesisValidator,
 )
 from omninode.dex.outcomes import BlockInput, BlockOutcome
-from omninode.dex.transaction import Transaction, decode_transaction, sign_agent, sign_wallet
+from omninode.dex.transaction import (
+    Transaction,
+    check_stateless,
+    decode_transaction,
+    sign_agent,
+    sign_validator,
+    sign_wallet,
+)
 from omninode.encoding import encode
 from omninode.errors import Malformed, PeerFault, UserError
 from omninode.node.admission import BROADCAST_GAP_MS, Admission
@@ -45,6 +62,7 @@ ALICE = SigningKey(b"\x01" * 32)
 BOB = SigningKey(b"\x02" * 32)
 AGENT = SigningKey(b"\x03" * 32)
 POOR = SigningKey(b"\x04" * 32)
+VALIDATOR = SigningKey(b"\x05" * 32)
 ORDER = PlaceOrder(0, "BTC-USDC", "buy", "limit", "0.1", "78000", "gtc", False, 0, "")
 
 GENESIS = Genesis(
@@ -54,7 +72,16 @@ GENESIS = Genesis(
     fees=FeeShares(
         treasury=checksum_address(b"\xe0" * 20), development=checksum_address(b"\xe1" * 20)
     ),
-    validators=(),
+    validators=(
+        GenesisValidator(
+            moniker="node0",
+            address=checksum_address(VALIDATOR.address),
+            public_key="0x" + VALIDATOR.public_key.hex(),
+            peer_id="peer0",
+            power=1,
+        ),
+    ),
+    settlement=GenesisSettlement(contract=checksum_address(b"\xcc" * 20), start_block=1),
     assets=(GenesisAsset(name="USDC", decimals=6), GenesisAsset(name="BTC", decimals=8)),
     markets=(
         GenesisMarket(name="BTC-USDC", base="BTC", quote="USDC", tick="0.01", lot="0.00000001"),
@@ -180,6 +207,53 @@ async def test_a_refusal_names_its_reason_and_leaves_nothing(
     assert node.on_disk() == set()
     assert node.admission.select(set()) == ()
     assert node.admission.counts == {reason: 1}
+
+
+def word(
+    nonce: int = NOW, key: SigningKey = VALIDATOR, domain: Domain = DOMAIN, number: int = 1
+) -> Transaction:
+    """What a validator says: a checkpoint's signature, right or wrong."""
+    action = SignCheckpoint(number, bytes(65))
+    return sign_validator(key, action, nonce=nonce, domain=domain)
+
+
+async def test_a_validator_needs_no_funds_to_say_something(node: Node) -> None:
+    sent = word()
+    assert await node.admission.submit(sent.raw) == sent.hash
+    assert node.on_disk() == {sent.hash}
+    assert node.admission.select(set()) == (sent.hash,)
+    assert node.admission.oldest_ms(set()) == NOW
+    outcome = await node.block(verified(sent))
+    assert outcome.results[0].reason == "checkpoint_closed", "it was executed"
+    assert await refusal(node, signed(key=VALIDATOR).raw) == "insufficient_balance"
+
+
+@pytest.mark.parametrize(
+    ("transaction", "reason"),
+    [
+        (word(key=ALICE), "not_authorised"),
+        (word(domain=Domain(31337, bytes(32))), "bad_signature"),
+        (word(nonce=NOW - WINDOW_MS - 1), "nonce_out_of_window"),
+    ],
+)
+async def test_only_validators_speak_for_validators(
+    node: Node, transaction: Transaction, reason: str
+) -> None:
+    assert await refusal(node, transaction.raw) == reason
+    assert node.on_disk() == set()
+    if reason == "bad_signature":
+        with pytest.raises(PeerFault):
+            await node.admission.receive("peer", [transaction.raw])
+    else:
+        await node.admission.receive("peer", [transaction.raw])
+    assert node.admission.select(set()) == ()
+
+
+def test_a_network_without_settlement_refuses_it_at_the_door() -> None:
+    genesis = replace(GENESIS, settlement=None)
+    with pytest.raises(UserError) as caught:
+        check_stateless(word(), genesis)
+    assert caught.value.reason == "no_settlement"
 
 
 async def test_the_window_is_inclusive_and_follows_the_later_of_clock_and_chain(node: Node) -> None:

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from omninode.dex.actions import CancelAll
-from omninode.dex.transaction import SCHEME_AGENT, SCHEME_WALLET, Transaction
+from omninode.dex.actions import CancelAll, SignCheckpoint
+from omninode.dex.transaction import (
+    SCHEME_AGENT,
+    SCHEME_VALIDATOR,
+    SCHEME_WALLET,
+    Transaction,
+)
 from omninode.errors import UserError
+from omninode.node.limits import POOL_PER_VALIDATOR_MAX
 from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
 
 WINDOW_MS = 30_000
@@ -165,6 +171,46 @@ def test_stale_ones_for_the_leader_are_bounded() -> None:
     assert held.stale(set(), before_ms=NOW + 3, bytes_max=10**6) == raws[:3]
     assert held.stale({hashes[0]}, before_ms=NOW + 9, bytes_max=2 * len(raws[0])) == raws[1:3]
     assert held.stale(set(), before_ms=NOW, bytes_max=10**6) == []
+
+
+def word(nonce: int, *, validator: int = 9) -> Transaction:
+    """What a validator says."""
+    made = Transaction(
+        version=1,
+        scheme=SCHEME_VALIDATOR,
+        account=account(validator),
+        nonce=nonce,
+        action=SignCheckpoint(1, bytes(65)),
+        signature=bytes(65),
+    )
+    made.set_signer(account(validator))
+    return made
+
+
+def test_no_flood_of_orders_shuts_out_what_validators_say() -> None:
+    held = pool(count_max=5, bytes_max=2_000)
+    fill(held, [transaction(NOW + index) for index in range(5)])
+    with pytest.raises(UserError, match="are pending"):
+        held.add(transaction(NOW + 5), received_ms=NOW + 5)
+    spoken = word(NOW)
+    assert held.add(spoken, received_ms=NOW + 5)
+    assert spoken.hash in held.select(set(), limits=BLOCK, funded=lambda _: False)
+    assert held.oldest_ms(set(), funded=lambda _: False) == NOW + 5
+
+
+def test_what_one_validator_says_is_bounded_apart_from_its_orders() -> None:
+    held = pool(per_signer_max=3)
+    fill(held, [word(NOW + index) for index in range(POOL_PER_VALIDATOR_MAX)])
+    with pytest.raises(UserError, match="of this signer"):
+        held.add(word(NOW - 1), received_ms=NOW + 1_000)
+    assert held.add(word(NOW, validator=8), received_ms=NOW + 1_000)
+    for index in range(3):
+        mine = transaction(NOW + 10_000 + index, owner=9)
+        assert held.add(mine, received_ms=NOW + 1_000)
+    with pytest.raises(UserError, match="of this signer"):
+        held.add(transaction(NOW + 20_000, owner=9), received_ms=NOW + 1_000)
+    held.remove([word(NOW).hash])
+    assert held.add(word(NOW - 1), received_ms=NOW + 1_000)
 
 
 def test_the_newest_of_some_is_found_among_those_held() -> None:

@@ -8,7 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +254,21 @@ def test_started_again_both_sides_go_on_and_end_equal(devnet: Devnet) -> None:
         assert document[what] > 0, document
     assert "contracts are on the chain" not in again.err.read_text()
     assert processes_of(devnet.home) == {}
+
+
+def test_another_evm_takes_the_place_of_ours(
+    tmp_path: Path, npm_program: Callable[[str], str]
+) -> None:
+    npm_program("anvil")
+    anvil = Devnet(
+        tmp_path, "--chain", "anvil", "--for", "5", "--json", "--validators", "1", base_port=PORT
+    )
+    assert anvil.process.wait(timeout=100) == 0, anvil.shown()
+    document = json.loads(anvil.out.read_text())
+    assert document["supply_equal"] is True
+    assert document["deposits"] > 0
+    assert document["withdrawals"] > 0
+    assert processes_of(tmp_path) == {}
 
 
 def test_a_node_refuses_a_developers_chain_unless_it_is_allowed(devnet: Devnet) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from omninode.contracts.follower import Follower
     from omninode.contracts.relay import Relay
 
+CLOSE_DEADLINE_S: Final = 1.0
 DEPOSITS: Final = "deposits"
 OUTCOMES: Final = ("sent", "raised", "done", "failed", "replaced")
 """What becomes of the gas account's transactions."""
@@ -104,16 +105,19 @@ class SettlementService:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled (S1)."""
-        async with trio.open_nursery() as nursery:
-            if self._chain is not None:
-                nursery.start_soon(self._chain.follower.run)
-                if self._chain.relay is not None:
-                    nursery.start_soon(self._chain.relay.run)
-            nursery.start_soon(self._do_duties)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._chain is not None:
+                    nursery.start_soon(self._chain.follower.run)
+                    if self._chain.relay is not None:
+                        nursery.start_soon(self._chain.relay.run)
+                nursery.start_soon(self._do_duties)
+                task_status.started()
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_DEADLINE_S):
+                await self._close()
 
-    async def close(self) -> None:
-        """Close the connections to the endpoints."""
+    async def _close(self) -> None:
         if self._chain is not None:
             for source in self._chain.follower.sources:
                 await source.endpoint.close()

@@ -59,9 +59,10 @@ Told = tuple[tuple[bytes, ...], bytes]
 """Topics and data of a log."""
 
 
-def deposited(index: int, deposit: Deposit | None = None) -> Told:
+def deposited(index: int, deposit: Deposit | None = None, before: bytes = b"") -> Told:
+    """A deposit's log; `before` is the rolling hash before it, by default of `deposit_of`'s."""
     made = deposit or deposit_of(index)
-    after = next_deposit_hash(deposit_hash_of(index), index, made)
+    after = next_deposit_hash(before or deposit_hash_of(index), index, made)
     topics = (DEPOSITED, word(index), word(made.token), word(made.account))
     return topics, word(made.subaccount) + word(amount_from_bytes(made.amount)) + after
 
@@ -87,8 +88,17 @@ class SimBlock:
 class SimChain:
     """Blocks by height; `name` keeps the hashes of two chains apart."""
 
-    def __init__(self, name: str = "main", length: int = 1) -> None:
+    def __init__(
+        self,
+        name: str = "main",
+        length: int = 1,
+        *,
+        domain: SettlementDomain = DOMAIN,
+        tokens: tuple[bytes, ...] = (TOKEN,),
+    ) -> None:
         self._name = name
+        self._domain = domain
+        self._tokens = tokens
         self._made = 0
         self.blocks: list[SimBlock] = []
         self.forgotten: dict[bytes, SimBlock] = {}
@@ -103,7 +113,7 @@ class SimChain:
         return self.head.number
 
     def copy(self) -> SimChain:
-        other = SimChain(self._name + " copied")
+        other = SimChain(self._name + " copied", domain=self._domain, tokens=self._tokens)
         other.blocks = list(self.blocks)
         other._made = self._made
         return other
@@ -165,12 +175,12 @@ class SimChain:
     def _read(self, data: str) -> str:
         selector = bytes.fromhex(data[2:10])
         if selector == keccak256(b"genesisHash()")[:4]:
-            return "0x" + GENESIS_HASH.hex()
+            return "0x" + self._domain.genesis_hash.hex()
         assert selector == keccak256(b"isToken(address)")[:4]
-        return "0x" + word(int(bytes.fromhex(data[-40:]) == TOKEN)).hex()
+        return "0x" + word(int(bytes.fromhex(data[-40:]) in self._tokens)).hex()
 
     def _get_logs(self, chosen: dict[str, str]) -> list[dict[str, Any]]:
-        assert chosen["address"] == checksum_address(CONTRACT)
+        assert chosen["address"] == checksum_address(self._domain.contract)
         if "blockHash" in chosen:
             block = self.find(bytes.fromhex(chosen["blockHash"][2:]))
             if block is None:
@@ -178,7 +188,7 @@ class SimChain:
             logs = block.logs
         else:
             logs = self.logs(int(chosen["fromBlock"], 16), int(chosen["toBlock"], 16))
-        return [log_json(log) for log in logs]
+        return [log_json(log, self._domain.contract) for log in logs]
 
 
 def block_json(header: Header) -> dict[str, Any]:
@@ -191,9 +201,9 @@ def block_json(header: Header) -> dict[str, Any]:
     }
 
 
-def log_json(log: Log) -> dict[str, Any]:
+def log_json(log: Log, contract: bytes = CONTRACT) -> dict[str, Any]:
     return {
-        "address": "0x" + CONTRACT.hex(),
+        "address": "0x" + contract.hex(),
         "blockNumber": hex(log.block_number),
         "blockHash": "0x" + log.block_hash.hex(),
         "logIndex": hex(log.index),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from omninode.crypto import checksum_address
 from omninode.encoding import amount_from_bytes
-from real_chain import Answering, other_hashes, with_log, without_log
+from real_chain import Answering, Forward, other_hashes, with_log, without_log
 from real_settlement import (
     CONFIRMATIONS,
     DEPOSITED,
@@ -19,10 +21,11 @@ from real_settlement import (
 )
 from real_trading import limit_order
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HONEST, LYING = 0, 1
 FORTUNE = "1000000"
+RUBBISH_CALLS = 300
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,26 @@ def shows_another_chain(network: SettledNetwork) -> Answering:
     return other_hashes(network.chain.height())
 
 
+def rubbish(rng: random.Random) -> Answering:
+    """Replace a part of some answers by what it can not be."""
+    values = (None, True, -1, 2**70, "", "0x", "0xzz", "0x" + "f" * 65, "é", [], {}, [[]], [None])
+
+    def spoil(value: Any) -> Any:
+        if isinstance(value, dict) and value and rng.random() < 0.9:
+            key = rng.choice(sorted(value))
+            return value | {key: spoil(value[key])}
+        if isinstance(value, list) and value and rng.random() < 0.9:
+            place = rng.randrange(len(value))
+            return [*value[:place], spoil(value[place]), *value[place + 1 :]]
+        return rng.choice(values)
+
+    def answer(method: str, params: list[Any], forward: Forward) -> Any:
+        result = forward(method, params)
+        return spoil(result) if rng.random() < 0.1 else result
+
+    return answer
+
+
 LIES = (invents, hides, shows_another_chain)
 
 
@@ -104,6 +127,57 @@ def test_one_of_two_endpoints_lies_nothing_false_is_credited(
         assert balances == [before[0] + made.amount, before[1]]
         assert network.settlement(one)["detail"] == ""
     network.wait_checkpoints(2)
+    network.assert_settled()
+
+
+def test_rubbish_stops_nobody(network: SettledNetwork, seed: int) -> None:
+    node, holder = network.validators[0], network.holders[0]
+    for place, gate in enumerate(network.every_gate()):
+        gate.answering = rubbish(random.Random(f"{seed} {place}"))
+    sums = [sum(gate.calls.values()) for gate in network.every_gate()]
+    order = limit_order("buy", "0.9", "10", tif="ioc")
+
+    def is_enough() -> bool:
+        assert holder.trader.send(node, order)["code"] == "ok"
+        counts = [sum(gate.calls.values()) for gate in network.every_gate()]
+        return sum(counts) - sum(sums) > RUBBISH_CALLS
+
+    network.wait_for(is_enough)
+    for one in network.validators:
+        assert one.health()[0] == 200
+    for gate in network.every_gate():
+        gate.answering = None
+    network.wait_state("following")
+    before, made = holder.balance(node, "USDC"), holder.deposit("USDC", "2")
+    network.wait_deposits()
+    assert holder.balance(node, "USDC") == before + made.amount
+    network.wait_checkpoints(2)
+    network.assert_settled()
+
+
+def test_on_another_chain_for_a_while_a_validator_is_halted_and_goes_on(
+    network: SettledNetwork,
+) -> None:
+    astray, holder = network.validators[2], network.holders[0]
+    fork = network.settlement(astray)["confirmed_height"] - 2
+    answering = other_hashes(fork)
+    for gate in network.gates[astray.name]:
+        gate.answering = answering
+    network.wait_state("halted", [astray])
+    assert f"confirmed blocks {fork + 1} to " in network.settlement(astray)["detail"]
+    holder.deposit("USDC", "6")
+    network.wait_deposits()
+    astray.kill()
+    astray.start()
+    network.wait_in_sync([astray])
+    assert network.settlement(astray)["state"] == "halted"
+
+    for gate in network.gates[astray.name]:
+        gate.answering = None
+    network.wait_state("following")
+    holder.deposit("USDC", "8")
+    network.wait_deposits()
+    network.assert_relays(astray)
     network.assert_settled()
 
 

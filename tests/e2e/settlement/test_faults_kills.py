@@ -10,7 +10,12 @@ import pytest
 from real_network import RealNode
 from real_settlement import SettledNetwork
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+BURST = 40
+"""Deposits of each of two accounts; one attestation takes 64."""
+DUST = "0.000000000000000001"
 
 
 def relayer_held_back(network: SettledNetwork) -> tuple[RealNode, str]:
@@ -121,6 +126,27 @@ def test_killed_while_deposits_are_attested_each_is_credited_once(
     for node in settled.validators:
         assert holder.balance(node, "USDC") == credited
         assert [row["amount"] for row in holder.credited(node)[-3:]] == list(amounts)
+    settled.assert_settled()
+
+
+def test_a_burst_of_deposits_while_one_after_the_other_is_killed(settled: SettledNetwork) -> None:
+    holders, witness = settled.holders, settled.validators[0]
+    before = [(holder.balance(witness, "XOM"), len(holder.credited(witness))) for holder in holders]
+    first = settled.contract.cursor().count
+    sent = [holder.send_deposit("XOM", DUST, 999) for holder in holders for _ in range(BURST)]
+    for victim in settled.validators[1:]:
+        victim.kill()
+        settled.wait_blocks(2)
+        victim.start()
+    for holder, transaction in zip(holders, (sent[BURST - 1], sent[-1]), strict=True):
+        holder.wait_mined(transaction)
+    settled.wait_deposits()
+    assert settled.contract.cursor().count == first + len(sent)
+    for node in settled.validators:
+        for holder, (balance, rows) in zip(holders, before, strict=True):
+            new = holder.credited(node)[rows:]
+            assert [(row["amount"], row["state"]) for row in new] == [(DUST, "credited")] * BURST
+            assert holder.balance(node, "XOM") == balance  # that is of subaccount 0
     settled.assert_settled()
 
 

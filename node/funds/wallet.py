@@ -10,11 +10,13 @@ Rules
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Final
 
 import trio
-from eth_account import Account
 
 from omninode.crypto import SigningKey, checksum_address
 from omninode.errors import EndpointError, UserError
@@ -95,7 +97,7 @@ class Wallet:
             "maxFeePerGas": fees.max_fee,
             "maxPriorityFeePerGas": fees.priority_fee,
         }
-        signed = Account.sign_transaction(fields, self._key.secret)
+        signed = _account_library().Account.sign_transaction(fields, self._key.secret)
         return SignedTransaction(signed.raw_transaction.to_0x_hex(), signed.hash.to_0x_hex())
 
     async def send(self, transaction: SignedTransaction, *, what: str = "this") -> None:
@@ -164,3 +166,16 @@ class Wallet:
         except EndpointError as error:
             refuse(error, what)
         return estimate * (100 + GAS_MARGIN_PERCENT) // 100
+
+
+def _account_library() -> ModuleType:
+    """Import the library that signs when it is needed: it takes half a second.
+
+    A package below it raises the interpreter's recursion limit a hundredfold; that is put back, so
+    that deeply nested input stays an error.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        return importlib.import_module("eth_account")
+    finally:
+        sys.setrecursionlimit(limit)

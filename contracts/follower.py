@@ -75,7 +75,7 @@ class Follower:
         self._poll_interval_s = poll_interval_s
         self._on_change = on_change
         self._following = Following(len(sources), confirmed.base, confirmations)
-        self._failures: list[str] = ["not asked yet"] * len(sources)
+        self._failures: list[str] = [""] * len(sources)
         self._away_since: list[float | None] = [None] * len(sources)
         self._disagreement = ""
         self._tip_logs: list[Log] = []
@@ -125,6 +125,13 @@ class Follower:
             and source.name not in self.outvoted
         ]
 
+    def answering(self) -> list[Source]:
+        """Return the endpoints that answer, the healthy ones first."""
+        healthy = self.healthy()
+        branches = zip(self.sources, self._following.branches, strict=True)
+        others = [s for s, branch in branches if not branch.is_away and s not in healthy]
+        return healthy + others
+
     def base_fee(self, source: Source) -> int:
         """Return the base fee of the newest block that an endpoint told of."""
         place = self.sources.index(source)
@@ -136,13 +143,9 @@ class Follower:
         if self.halted:
             return "halted", self.halted
         if not self.is_reachable:
-            away = [
-                failure
-                for failure, branch in zip(self._failures, self._following.branches, strict=True)
-                if branch.is_away
-            ]
+            away = [i for i, branch in enumerate(self._following.branches) if branch.is_away]
             never = all(since is None for since in self._away_since)
-            return ("starting" if never else "unreachable"), "; ".join(away)
+            return ("starting" if never else "unreachable"), "; ".join(map(self._absence, away))
         if self._disagreement:
             return "disagreement", self._disagreement
         return "following", "; ".join(self._exceptions())
@@ -153,12 +156,18 @@ class Follower:
         for place, branch in enumerate(self._following.branches):
             name = self.sources[place].name
             if branch.is_away:
-                notes.append(self._failures[place])
+                notes.append(self._absence(place))
             elif branch.contradicts and name not in self.outvoted:
                 notes.append(f"{name} is on another chain than the others")
             elif branch.head is not None and branch.head.number < self._following.base.number:
                 notes.append(f"{name} is behind, at block {branch.head.number}")
         return notes
+
+    def _absence(self, place: int) -> str:
+        since = self._away_since[place]
+        if since is None:
+            return f"{self.sources[place].name}: not asked yet"
+        return f"{self._failures[place]} (for {round(trio.current_time() - since)} s)"
 
     # --- Asking ----------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Relay:
         self._validators = validators
         self._index = index
         self._news = trio.Event()
+        self._choice = 0
         self._number = 0
         self._seen_at = 0.0
         self._passed_over = 0
@@ -98,17 +99,18 @@ class Relay:
         """Bring checkpoints until cancelled."""
         task_status.started()
         while True:
-            pause_s = LOOK_AGAIN_S
             try:
                 pause_s = await self._step()
             except ChainError as error:
-                log.info("relay_waits", why=str(error))
+                self._choice += 1
+                log.debug("relay_waits", why=str(error))
                 pause_s = FAILURE_PAUSE_S
             if pause_s > LOOK_AGAIN_S:
                 await trio.sleep(pause_s)
-            self._news = trio.Event()
             with trio.move_on_after(self._wait_s()):
                 await self._news.wait()
+            # What comes from here on is seen by the next step or wakes it.
+            self._news = trio.Event()
 
     def _wait_s(self) -> float:
         """Return for how long nothing happens by itself."""
@@ -119,7 +121,7 @@ class Relay:
 
     async def _step(self) -> float:
         """Do what is to be done now; returns how long to rest at least."""
-        sources = self._follower.healthy()
+        sources = self._sources()
         if not sources or self._follower.halted:
             return LOOK_AGAIN_S
         if self._account.open is not None:
@@ -128,6 +130,12 @@ class Relay:
         if certified is None or not self._is_waiting() or not self._is_my_turn():
             return LOOK_AGAIN_S
         return await self._begin(certified, sources)
+
+    def _sources(self) -> list[Source]:
+        """Return the endpoints to use; another comes first after each failure."""
+        healthy = self._follower.healthy()
+        first = self._choice % len(healthy) if healthy else 0
+        return healthy[first:] + healthy[:first]
 
     def _newest(self) -> CertifiedCheckpoint | None:
         certified = self._certified()
@@ -170,6 +178,7 @@ class Relay:
         if name == _STALE:
             self._passed_over = number  # Somebody else was quicker (R1).
             return LOOK_AGAIN_S
+        self._choice += 1
         self._trouble(f"the contract would not take checkpoint {number}: {name or error}")
         return FAILURE_PAUSE_S
 

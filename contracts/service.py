@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from omninode.contracts.confirmed import ConfirmedLog
     from omninode.contracts.follower import Follower
     from omninode.contracts.relay import Relay
+    from omninode.contracts.source import Source
 
 CLOSE_DEADLINE_S: Final = 1.0
 DEPOSITS: Final = "deposits"
@@ -187,7 +188,11 @@ class SettlementService:
             EndpointError: The endpoint's own error.
             ChainError: There is no endpoint, or none answers.
         """
-        sources = [] if self._chain is None else self._chain.follower.healthy()
+        sources: list[Source] = []
+        if self._chain is not None:
+            follower = self._chain.follower
+            # After a deep reorganisation no endpoint goes with what was confirmed.
+            sources = follower.answering() if follower.halted else follower.healthy()
         failure: ChainError = EndpointFailure("no endpoint of the settlement chain answers")
         async with self._forwarded:
             for source in sources:

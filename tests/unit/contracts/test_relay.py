@@ -426,11 +426,14 @@ async def test_each_waits_for_its_turn_and_the_next_takes_over(
         await world.on_chain(3)
 
 
-async def test_nothing_is_sent_while_halted(world: World) -> None:
+async def test_nothing_is_sent_after_a_deep_reorganisation(world: World) -> None:
     async with world.validator():
-        await world.until(lambda: world.follower.state()[0] == "following")
-        world.follower.halted = "a deep reorganisation"
+        await world.until(lambda: (world.follower.confirmed_height or 0) >= 10)
+        await world.chain.call("dev_reorganise", ["0x6"])
+        await world.until(lambda: world.follower.state()[0] == "halted")
         world.certified = certified(1)
         world.relay.wake()
         await trio.sleep(0.3)
         assert world.gate.calls[SEND] == 0
+        assert world.follower.healthy() == []
+        assert len(world.follower.answering()) == 1

@@ -80,12 +80,17 @@ async def _compare(node: RpcClient, endpoint: RpcClient, tell: Tell) -> Backing:
 
 def _why(document: dict[str, Any]) -> str:
     """Say what is not backed."""
+    block, height = document["block"], document["height"]
     wrong = [row for row in document["assets"] if not row["ok"]]
     missing = [f"{row['shortfall']} {row['asset']}" for row in wrong if row["shortfall"] != "0"]
     if missing:
-        return f"{', '.join(missing)} missing in the contract at block {document['block']}"
+        return f"{', '.join(missing)} missing in the contract at block {block}"
     names = ", ".join(row["asset"] for row in wrong)
-    return f"the exchange's own sums of {names} differ at height {document['height']}"
+    if any(row["deposits_under_way"].startswith("-") for row in wrong):
+        return f"the exchange credited {names} that the contract did not get by block {block}"
+    if any(row["withdrawals_under_way"].startswith("-") for row in wrong):
+        return f"the contract paid out {names} that nobody had requested at height {height}"
+    return f"the exchange's own sums of {names} differ at height {height}"
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -8,9 +8,12 @@ Rules
 
         The four flows are what is under way between the two sides. Less in the vault is a
         shortfall; more is a surplus, which anybody can make by sending tokens to the contract.
-    B2. h is read first, then B, so that what is under way is seldom negative; the identity holds
-        either way, so it can be checked while money moves.
+    B2. h is read first, then B, so nothing is credited that was not deposited by then: the identity
+        alone would take a deposit that never was for one under way, less than nothing. Nor is
+        anything paid out that was not requested; but who requests after h may be paid by B, so a
+        negative flow is read again until it can not be that.
     B3. exchange(h) is itself what genesis, deposits and withdrawals have made of it.
+    B4. If the chain changes while its balances are read, they are read again.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import trio
+
 from omninode.crypto import checksum_address
 from omninode.dex.decimals import format_units, parse_units
-from omninode.errors import OmniNodeError, UserError
+from omninode.errors import ChainError, OmniNodeError, UserError
 from omninode.node.funds.calls import BALANCE_OF, GENESIS_HASH
 from omninode.node.funds.chain import BlockId, SettlementChain
 from omninode.node.funds.ledger import Ledger
+from omninode.node.funds.limits import COMPARISON_PAUSE_S, COMPARISONS_MAX
 from omninode.node.funds.terms import AssetTerms, SettlementTerms
 
 
@@ -58,7 +64,12 @@ class AssetBacking:
     @property
     def is_right(self) -> bool:
         """Whether all is backed, and the exchange's own sums agree."""
-        return self.surplus >= 0 and self.exchange == self.expected
+        return self.surplus >= 0 and self.exchange == self.expected and not self.is_ahead
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether more was credited than deposited, or more paid out than requested (B2)."""
+        return self.deposits_under_way < 0 or self.withdrawals_under_way < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,7 @@ async def read_backing(
     ledger: Ledger,
     terms: SettlementTerms,
 ) -> Backing:
-    """Compare both sides, also while money moves (B1).
+    """Compare both sides, also while money moves (B1 to B4).
 
     Args:
         read_supply: Returns an answer of `omni_getSupply`.
@@ -156,6 +167,23 @@ async def read_backing(
         ChainError: The chain does not answer, or leaves events out.
     """
     await ledger.advance()  # most of the reading, so that h and B are near each other
+    for _ in range(COMPARISONS_MAX):
+        backing = await _read_once(read_supply, chain, ledger, terms)
+        has_changed = await chain.block(backing.block.number) != backing.block  # B4
+        if not has_changed and not any(asset.is_ahead for asset in backing.assets):
+            return backing
+        await trio.sleep(COMPARISON_PAUSE_S)
+    if has_changed:
+        raise ChainError("the settlement chain changes while it is read", retryable=True)
+    return backing
+
+
+async def _read_once(
+    read_supply: Callable[[], Awaitable[dict[str, Any]]],
+    chain: SettlementChain,
+    ledger: Ledger,
+    terms: SettlementTerms,
+) -> Backing:
     supply = await read_supply()  # B2
     block = await ledger.advance()
     try:

@@ -19,6 +19,13 @@ CLAIM_TRIES_MAX: Final = 3
 REORGANISATIONS_MAX: Final = 3
 """How often the chain may change under a reading of its events before the reading is given up."""
 
+COMPARISONS_MAX: Final = 12
+"""How often both sides are read until neither is ahead of the other; then the last reading counts
+as it is."""
+
+COMPARISON_PAUSE_S: Final = 0.5
+"""Between two of these readings; a node tells its supply anew after a few seconds at most."""
+
 GAS_MARGIN_PERCENT: Final = 20
 """Gas beyond the estimate: the state may have changed when the transaction is executed."""
 

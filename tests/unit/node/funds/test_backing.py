@@ -67,6 +67,11 @@ async def test_what_is_under_way_is_counted_and_one_unit_too_few_is_seen(tmp_pat
         from_nothing = {"exchange": genesis, "credited": 1_000_003}
         assert not (await compare(world, ledger, USDC=from_nothing)).is_right
 
+        never_deposited = {"exchange": genesis + 1_000_004, "credited": 1_000_004}
+        phantom = await compare(world, ledger, USDC=never_deposited)
+        assert not phantom.is_right
+        assert phantom.assets[0].deposits_under_way == -1
+
         gift = transfer(world.plan.tokens["XOM"], world.plan.contract, 5)
         await world.wallet(world.keys["alice"]).execute(gift, what="a gift")
         richer = await compare(world, ledger, USDC=credited)

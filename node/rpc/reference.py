@@ -13,6 +13,7 @@ from typing import Any, Final
 from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.errors import CODES
 from omninode.node.rpc.openrpc import describe, describe_params
+from omninode.node.rpc.reasons import MEANINGS, REASONS
 from omninode.node.rpc.registry import Method
 
 Document = dict[str, Any]
@@ -65,11 +66,21 @@ which the node's log tells more.
 
 """
 
+_RESULTS: Final = """
+## Refused in a block
+
+A transaction that was taken may still be refused when its turn comes in a block. It is final then
+like any other, with `code` `rejected` and a `reason`: its nonce is used, and no funds or orders have
+moved. The actions of a batch are judged one by one, each with its own `reason` in `items`.
+`attest_deposits` and `sign_checkpoint` are what validators say; their nodes make them.
+
+"""
+
 
 def write_reference() -> str:
     """Return the whole page."""
     document = describe(METHODS)
-    parts = [_INTRODUCTION, _errors(), "\n## Methods\n\n"]
+    parts = [_INTRODUCTION, _errors(), _RESULTS, _reasons(), "\n## Methods\n\n"]
     own = {name: entry for name, entry in METHODS.items() if not entry.forwards}
     parts += [f"- [`{name}`](#{_anchor(name)}): {m.summary}\n" for name, m in own.items()]
     parts.append("- [Methods of the settlement chain](#methods-of-the-settlement-chain)\n")
@@ -91,6 +102,15 @@ def _errors() -> str:
         by_code.setdefault(code, []).append(f"`{reason}`")
     lines = ["| code | reasons |\n| --- | --- |\n"]
     lines += [f"| {code} | {', '.join(by_code[code])} |\n" for code in sorted(by_code)]
+    return "".join(lines)
+
+
+def _reasons() -> str:
+    lines = ["| action | reasons |\n| --- | --- |\n"]
+    for action, reasons in REASONS.items():
+        lines.append(f"| `{action}` | {', '.join(f'`{reason}`' for reason in reasons)} |\n")
+    lines.append("\n| reason | what it says |\n| --- | --- |\n")
+    lines += [f"| `{reason}` | {meaning} |\n" for reason, meaning in MEANINGS.items()]
     return "".join(lines)
 
 

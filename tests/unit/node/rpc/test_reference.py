@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from omninode.dex.action_json import _NAMES
+from omninode.dex.actions import Batch
 from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.errors import CODES
 from omninode.node.rpc.openrpc import describe
+from omninode.node.rpc.reasons import MEANINGS, REASONS
 from omninode.node.rpc.reference import write_reference
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -26,6 +31,32 @@ def test_the_reference_is_fresh() -> None:
 def test_every_refusal_of_a_method_has_a_code() -> None:
     for entry in METHODS.values():
         assert set(entry.errors) <= set(CODES), entry.name
+
+
+def words_of(path: Path, *calls: str) -> Iterator[str]:
+    """Return the texts that begin the calls of some names in a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            first = node.args[0]
+            if node.func.id in calls and isinstance(first, ast.Constant):
+                yield str(first.value)
+
+
+def test_every_reason_that_execution_gives_is_explained() -> None:
+    dex = ROOT / "dex"
+    modules = [dex / f"{name}.py" for name in ("agents", "orders", "transfers", "exchange")]
+    given = {
+        w for path in (*modules, *(dex / "bridge").glob("*.py")) for w in words_of(path, "Rejected")
+    }
+    assert {"insufficient_balance", "wrong_hash", "already_signed"} <= given
+    assert given <= set(MEANINGS)
+    assert {reason for reasons in REASONS.values() for reason in reasons} == set(MEANINGS)
+    everything = "".join(path.read_text() for path in dex.rglob("*.py"))
+    assert [reason for reason in MEANINGS if f'"{reason}"' not in everything] == []
+
+
+def test_every_action_has_its_reasons() -> None:
+    assert set(REASONS) == set(_NAMES.values()) - {_NAMES[Batch]}
 
 
 def test_every_parameter_has_a_name_and_a_type() -> None:

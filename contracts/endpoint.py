@@ -2,10 +2,12 @@
 
 Rules
     E1. An answer is not trusted: its length is bounded while it is read, and it must be the answer
-        to the question. What is in it is judged by who asked (`wire`, `abi`).
+        to the question, in UTF-8. What is in it is judged by who asked (`wire`, `abi`).
     E2. A failure is a `ChainError`: `EndpointError` when the endpoint answered with an error,
         another when it did not answer properly. Nothing else comes out of here.
     E3. An endpoint's URL may hold a password or a key; people and logs see its `name` only.
+    E4. What is only passed on is checked to be JSON, and stays the text that came: making objects
+        of it would hold up everybody else ten times as long.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from omninode.contracts.limits import (
     ENDPOINT_CALLS_MAX,
     ERROR_CHARS_MAX,
     ERROR_DATA_BYTES_MAX,
+    FORWARDED_REPLY_BYTES_MAX,
     REPLY_BYTES_MAX,
 )
 from omninode.contracts.ports import Call
@@ -34,12 +37,31 @@ REFUSED: Final = "error"
 FAILED: Final = "failed"
 
 
+_NULL: Final = b"null"
+_INTERNAL_ERROR: Final = -32603
+_CODE_BYTES_MAX: Final = 20
+
+
 class _Answer(msgspec.Struct):
     """A JSON-RPC response; result and error are judged later."""
 
     id: int | str | None = None
     result: Any = None
-    error: Any = None
+    error: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+class _TextAnswer(_Answer):
+    """One whose result stays text (E4)."""
+
+    result: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+class _Refusal(msgspec.Struct):
+    """The `error` of a response, its members as they came."""
+
+    code: msgspec.Raw = msgspec.Raw(_NULL)
+    message: msgspec.Raw = msgspec.Raw(_NULL)
+    data: msgspec.Raw = msgspec.Raw(_NULL)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -60,7 +82,9 @@ class _Body(httpx.AsyncByteStream):
         raise StopAsyncIteration
 
 
-_answer_decoder: Final = msgspec.json.Decoder(_Answer)
+_answers: Final = msgspec.json.Decoder(_Answer)
+_text_answers: Final = msgspec.json.Decoder(_TextAnswer)
+_refusals: Final = msgspec.json.Decoder(_Refusal)
 
 
 class Endpoint:
@@ -106,35 +130,59 @@ class Endpoint:
             EndpointError: The endpoint answered with an error.
             EndpointFailure: It did not answer in time, or not with JSON-RPC.
         """
+        return await self._ask(method, params, _answers, REPLY_BYTES_MAX)
+
+    async def pass_on(self, method: str, params: list[Any]) -> msgspec.Raw:
+        """Ask for somebody else; returns the result as the JSON text that came (E4).
+
+        Raises:
+            EndpointError: The endpoint answered with an error.
+            EndpointFailure: As for `call`; `too_long` beyond `FORWARDED_REPLY_BYTES_MAX`.
+        """
+        result: msgspec.Raw = await self._ask(
+            method, params, _text_answers, FORWARDED_REPLY_BYTES_MAX
+        )
+        return result
+
+    async def _ask(
+        self, method: str, params: list[Any], answers: msgspec.json.Decoder[Any], bytes_max: int
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Ask, count the call by its outcome, and return the result or raise the error."""
         outcome = FAILED
         try:
-            answer = await self._ask(method, params)
-            outcome = ANSWERED if answer.error is None else REFUSED
+            answer = await self._answer(method, params, answers, bytes_max)
+            refused = bytes(answer.error) != _NULL
+            outcome = REFUSED if refused else ANSWERED
         finally:
             if self._on_call is not None:
                 self._on_call(Call(self.name, method, outcome))
-        if answer.error is not None:
+        if refused:
             raise _error(answer.error)
         return answer.result
 
-    async def _ask(self, method: str, params: list[Any]) -> _Answer:
+    async def _answer(
+        self, method: str, params: list[Any], answers: msgspec.json.Decoder[Any], bytes_max: int
+    ) -> _Answer:
         number = next(self._ids)
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         try:
             body = msgspec.json.encode(request)
         except (msgspec.MsgspecError, TypeError, RecursionError) as error:
             raise self._failure(f"can not ask {method}: {error}") from None
-        data = await self._exchange(body)
+        data = await self._exchange(body, bytes_max)
         try:
-            answer = _answer_decoder.decode(data)
+            if not data.isascii():
+                data.decode()  # the decoder does not look into what it leaves as text
+            answer: _Answer = answers.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise self._failure(f"no JSON-RPC answer: {error}") from None
         # An error for a request that could not be read has no id.
-        if answer.id != number and (answer.id is not None or answer.error is None):
+        is_refused = bytes(answer.error) != _NULL
+        if answer.id != number and (answer.id is not None or not is_refused):
             raise self._failure("the answer to another question")
         return answer
 
-    async def _exchange(self, body: bytes) -> bytes:
+    async def _exchange(self, body: bytes, bytes_max: int) -> bytes:
         """Post a request; returns the bounded body of the answer (E1)."""
         try:
             with trio.fail_after(self._timeout_s):
@@ -143,7 +191,7 @@ class Endpoint:
                     request.stream = _Body(body)
                     response = await self._client.send(request, stream=True)
                     try:
-                        return await self._read(response)
+                        return await self._read(response, bytes_max)
                     finally:
                         await response.aclose()
         except trio.TooSlowError:
@@ -152,18 +200,18 @@ class Endpoint:
             # The message may quote the URL (E3), so only the kind of a library's error is told.
             raise self._failure(_kind(error)) from None
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, bytes_max: int) -> bytes:
         data = bytearray()
         with trio.CancelScope() as rest:
             async for piece in response.aiter_raw():
                 # Leaving the loop would abandon the library's generators; being cancelled ends
                 # them.
-                if len(data) + len(piece) > REPLY_BYTES_MAX:
+                if len(data) + len(piece) > bytes_max:
                     rest.cancel()
                 else:
                     data += piece
         if rest.cancel_called:
-            raise self._failure(f"more than {REPLY_BYTES_MAX} bytes", too_long=True)
+            raise self._failure(f"an answer of more than {bytes_max} bytes", too_long=True)
         # JSON-RPC errors may come with any status; what is no JSON is judged by its status.
         if not response.is_success and not data.lstrip().startswith(b"{"):
             raise self._failure(f"HTTP status {response.status_code}")
@@ -182,15 +230,36 @@ def _kind(error: Exception) -> str:
     return kinds.get(type(error), type(error).__name__)
 
 
-def _error(error: object) -> EndpointError:
+def _error(said: msgspec.Raw) -> EndpointError:
     """Turn the `error` of an answer into an error of ours, within bounds (E1)."""
-    if not isinstance(error, dict):
-        return EndpointError(-32603, str(error)[:ERROR_CHARS_MAX])
-    code, message, data = error.get("code"), error.get("message"), error.get("data")
-    if data is not None and len(msgspec.json.encode(data)) > ERROR_DATA_BYTES_MAX:
-        data = None
+    try:
+        refusal = _refusals.decode(said)
+    except msgspec.DecodeError:
+        refusal = _Refusal(message=said)
+    code = _small(refusal.code, _CODE_BYTES_MAX)
     return EndpointError(
-        code if isinstance(code, int) and abs(code) < 1 << 53 else -32603,
-        str(message)[:ERROR_CHARS_MAX],
-        data,
+        code if type(code) is int and abs(code) < 1 << 53 else _INTERNAL_ERROR,
+        _text(refusal.message),
+        _small(refusal.data, ERROR_DATA_BYTES_MAX),
     )
+
+
+def _small(text: msgspec.Raw, bytes_max: int) -> object:
+    """Return what a JSON text says, or `None` if it is long or says what can not be told on."""
+    if len(memoryview(text)) > bytes_max:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def _text(text: msgspec.Raw) -> str:
+    """Return the beginning of a message; of one that is no string, the beginning of its JSON."""
+    if bytes(text) == _NULL:
+        return "an error without a message"
+    try:
+        message = msgspec.json.decode(text, type=str)
+    except msgspec.DecodeError:
+        message = bytes(memoryview(text)[:ERROR_CHARS_MAX]).decode(errors="replace")
+    return message[:ERROR_CHARS_MAX]

@@ -10,7 +10,7 @@ class EndpointFailure(ChainError):
 
     Args:
         message: What happened, with the endpoint's name.
-        too_long: Whether it answered at more than `REPLY_BYTES_MAX`; asking for less may help.
+        too_long: Whether it had more to say than is listened to; asking for less may help.
     """
 
     def __init__(self, message: str, *, too_long: bool = False) -> None:

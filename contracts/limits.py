@@ -7,6 +7,9 @@ from typing import Final
 REPLY_BYTES_MAX: Final = 32 * 1024 * 1024
 """A longer answer of an endpoint is cut off and counts as a failure; ranges are asked in halves."""
 
+FORWARDED_REPLY_BYTES_MAX: Final = 8 * 1024 * 1024
+"""The same of an answer that is passed on to a user: what the RPC interface answers at most."""
+
 ENDPOINT_CALLS_MAX: Final = 8
 """Calls of our own to one endpoint at a time; more wait."""
 
@@ -26,7 +29,7 @@ TIP_BLOCKS: Final = 16
 """Nearer to the newest confirmed block than this, blocks are read one by one, by hash."""
 
 LOGS_MAX: Final = 50_000
-"""Logs of the contract in one stretch of blocks; an endpoint that tells more is refused."""
+"""Logs of the contract in one stretch of blocks; with more, a shorter stretch is asked for."""
 
 LOG_DATA_BYTES_MAX: Final = 1_024
 """Data of one log; the contract's events have at most ten words."""

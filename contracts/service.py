@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import msgspec
 import structlog
 import trio
 
@@ -28,7 +29,6 @@ from omninode.crypto import SigningKey, checksum_address
 from omninode.dex.actions import SignCheckpoint
 from omninode.dex.bridge.state import Bridge
 from omninode.dex.exchange import Exchange
-from omninode.errors import ChainError, EndpointError
 
 if TYPE_CHECKING:
     # These need web3, which is only loaded where endpoints are configured.
@@ -181,26 +181,27 @@ class SettlementService:
         relay = None if self._chain is None else self._chain.relay
         return 0 if relay is None else relay.counts[outcome]
 
-    async def forward(self, method: str, params: list[Any]) -> object:
-        """Call a method of the first endpoint that answers.
+    async def forward(self, method: str, params: list[Any]) -> msgspec.Raw:
+        """Call a method of the first endpoint that answers; returns the JSON text of its result.
 
         Raises:
             EndpointError: The endpoint's own error.
-            ChainError: There is no endpoint, or none answers.
+            EndpointFailure: There is no endpoint, or none answers; or the answer is `too_long`,
+                and no other endpoint is asked for the same.
         """
         sources: list[Source] = []
         if self._chain is not None:
             follower = self._chain.follower
             # After a deep reorganisation no endpoint goes with what was confirmed.
             sources = follower.answering() if follower.halted else follower.healthy()
-        failure: ChainError = EndpointFailure("no endpoint of the settlement chain answers")
+        failure = EndpointFailure("no endpoint of the settlement chain answers")
         async with self._forwarded:
             for source in sources:
                 try:
-                    return await source.endpoint.call(method, params)
-                except EndpointError:
-                    raise
-                except ChainError as error:
+                    return await source.endpoint.pass_on(method, params)
+                except EndpointFailure as error:
+                    if error.too_long:
+                        raise
                     failure = error
         raise failure
 

@@ -102,7 +102,7 @@ class Side:
         return self
 
     async def forward(self, method: str, params: list[Any]) -> object:
-        return await self.endpoint.call(method, params)
+        return await self.endpoint.pass_on(method, params)
 
     def is_claimed(self, index: int) -> bool:
         return index in self.claimed

@@ -3,8 +3,10 @@
 Rules
     W1. At most `FORWARDS_IN_FLIGHT_MAX` calls are with the endpoint; further ones wait in order, up
         to `FORWARDS_WAITING_MAX`.
-    W2. What the endpoint says goes to the caller unchanged, errors too. Our own refusals are
-        `no_settlement`, `settlement_off`, `settlement_unreachable`, `busy` and `timeout`.
+    W2. What the endpoint says goes to the caller unchanged, errors too: a result as the very text
+        that came, an error with its code, its message (cut, if it is long) and its data (left out,
+        if they are long). Our own refusals are `no_settlement`, `settlement_off`,
+        `settlement_unreachable`, `response_too_large`, `busy` and `timeout`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from omninode.contracts.failures import EndpointFailure
 from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.rpc.errors import NoAnswerYet
 from omninode.node.rpc.limits import (
@@ -24,7 +27,14 @@ from omninode.node.rpc.limits import (
 if TYPE_CHECKING:
     from omninode.node.rpc.ports import Settlement
 
-REFUSALS: Final = ("no_settlement", "settlement_off", "settlement_unreachable", "busy", "timeout")
+REFUSALS: Final = (
+    "no_settlement",
+    "settlement_off",
+    "settlement_unreachable",
+    "response_too_large",
+    "busy",
+    "timeout",
+)
 """The reasons that a forwarded call may be refused with by this node."""
 
 
@@ -60,8 +70,18 @@ class Forwarding:
                 except EndpointError:
                     raise
                 except ChainError as error:
-                    raise UserError("settlement_unreachable", str(error)) from error
+                    raise _refusal(error) from error
         raise NoAnswerYet(
             f"the settlement chain took longer than {FORWARD_TIMEOUT_S:g} s",
             hint="ask again; eth_getTransactionByHash tells whether a transaction was taken",
         )
+
+
+def _refusal(error: ChainError) -> UserError:
+    if isinstance(error, EndpointFailure) and error.too_long:
+        return UserError(
+            "response_too_large",
+            str(error),
+            hint="ask for less: a smaller range of blocks, or one contract's logs",
+        )
+    return UserError("settlement_unreachable", str(error))

@@ -16,6 +16,7 @@ from trio_websocket import open_websocket_url
 import rpc_world
 from omninode.node.rpc.catalogue import METHODS
 from omninode.node.rpc.errors import METHOD_HINTS
+from omninode.node.rpc.limits import RESPONSE_BYTES_MAX
 from omninode.node.rpc.methods.ethereum import COSTS
 from rpc_chain import ChainServer, Refused, Side
 from rpc_world import DEADLINE_S, Client, World
@@ -69,6 +70,30 @@ async def test_a_result_comes_back_as_it_is(node: Node, result: object) -> None:
     reply = await node.ask("eth_getBlockByNumber", "latest", False)
     assert reply == {"jsonrpc": "2.0", "id": 1, "result": result}
     assert node.chain.heard == [("eth_getBlockByNumber", ["latest", False])]
+
+
+async def test_a_result_is_the_very_text_that_came(node: Node) -> None:
+    # Numbers that a decoder would change, and spaces that an encoder leaves out.
+    node.chain.answers["eth_getBlockByNumber"] = 1e300
+    node.chain.answers["eth_call"] = [12345678901234567890123, 1.0, "é"]
+    one = (await node.client.reply("eth_call", [{}])).text
+    assert '[12345678901234567890123, 1.0, "\\u00e9"]' in one
+    batch = [
+        {"jsonrpc": "2.0", "id": 1e2, "method": "eth_getBlockByNumber", "params": []},
+        {"jsonrpc": "2.0", "id": None, "method": "eth_call", "params": [{}]},
+    ]
+    text = (await node.client.http.post("/", json=batch)).text
+    assert text == (
+        '[{"jsonrpc":"2.0","id":100.0,"result":1e+300},'
+        '{"jsonrpc":"2.0","id":null,"result":[12345678901234567890123, 1.0, "\\u00e9"]}]'
+    )
+
+
+async def test_a_result_too_long_is_refused_with_what_to_ask_instead(node: Node) -> None:
+    node.chain.answers["eth_getLogs"] = "x" * RESPONSE_BYTES_MAX
+    error = (await node.ask("eth_getLogs", {}))["error"]
+    assert (error["code"], error["data"]["reason"]) == (-32003, "response_too_large")
+    assert "smaller range of blocks" in error["data"]["hint"]
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,12 @@ def use(url: str) -> None:
         moved["transactionHash"]
     ]
     too_much = token.functions.transfer(Web3.to_checksum_address(OTHER), 10**9)
-    with pytest.raises(ContractCustomError) as reverted:
-        too_much.call({"from": HOLDER})
     selector = keccak256(b"ERC20InsufficientBalance(address,uint256,uint256)")[:4]
-    assert str(reverted.value.data).startswith("0x" + selector.hex())
+    for ask in (too_much.call, too_much.estimate_gas):
+        with pytest.raises(ContractCustomError) as reverted:
+            ask({"from": HOLDER})
+        assert str(reverted.value.data).startswith("0x" + selector.hex())
+        assert len(str(reverted.value.data)) == 2 + 2 * (4 + 3 * 32)
     with pytest.raises(Web3RPCError):
         web3.eth.send_raw_transaction(b"\xc0")
     with web3.batch_requests() as batch:

@@ -13,8 +13,10 @@ from evm_chain import Refusal, Server, response, served
 from omninode.contracts import endpoint as endpoint_module
 from omninode.contracts.endpoint import Endpoint
 from omninode.contracts.failures import EndpointFailure
+from omninode.contracts.limits import ERROR_CHARS_MAX, FORWARDED_REPLY_BYTES_MAX
 from omninode.contracts.ports import Call
 from omninode.errors import EndpointError
+from omninode.node.rpc.limits import RESPONSE_BYTES_MAX
 
 
 class World:
@@ -77,12 +79,47 @@ async def test_an_error_comes_with_code_message_and_data(world: World) -> None:
 
 
 async def test_an_error_of_any_form_is_an_error(world: World) -> None:
-    for error in ({}, [], "no", 7, {"code": "x", "message": None, "data": "y" * 100_000}):
+    strange = {"code": True, "message": ["long"] * 100_000, "data": "y" * 100_000}
+    for error in ({}, [], "no", 7, {"code": "x", "message": None}, strange):
         world.says(json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode())
-        with pytest.raises(EndpointError) as failure:
-            await world.endpoint.call("eth_call", [])
-        assert failure.value.data is None
-        assert len(str(failure.value)) < 1_000
+        for ask in (world.endpoint.call, world.endpoint.pass_on):
+            with pytest.raises(EndpointError) as failure:
+                await ask("eth_call", [])
+            assert (failure.value.code, failure.value.data) == (-32603, None)
+            assert 0 < len(str(failure.value)) <= ERROR_CHARS_MAX
+
+
+async def test_an_error_keeps_what_fits(world: World) -> None:
+    long = {"code": -(2**80), "message": "m" * 5_000_000, "data": ["d", 2**80, None]}
+    world.says(json.dumps({"id": 1, "error": long, "result": None}).encode())
+    with pytest.raises(EndpointError) as failure:
+        await world.endpoint.pass_on("eth_call", [])
+    assert str(failure.value) == "m" * ERROR_CHARS_MAX
+    assert (failure.value.code, failure.value.data) == (-32603, ["d", 2**80, None])
+    world.says(b'{"id": 2, "error": {"code": 3, "message": "no", "data": [1e999]}}')
+    with pytest.raises(EndpointError) as failure:
+        await world.endpoint.pass_on("eth_call", [])
+    assert (failure.value.code, str(failure.value), failure.value.data) == (3, "no", None)
+
+
+@pytest.mark.parametrize(
+    "result", [b"null", b'"0x1"', b'{ "b":1.50, "a":[1e400, "\\u00e9", "\xc3\xa9"], "b":2 }']
+)
+async def test_what_is_passed_on_is_the_text_that_came(world: World, result: bytes) -> None:
+    world.says(b'{"jsonrpc":"2.0", "error":null, "result": ' + result + b' ,"id":1}')
+    assert bytes(await world.endpoint.pass_on("eth_call", [])) == result
+    assert world.calls == [Call(world.server.url, "eth_call", "ok")]
+
+
+async def test_what_is_passed_on_fits_the_interface(world: World) -> None:
+    assert FORWARDED_REPLY_BYTES_MAX == RESPONSE_BYTES_MAX
+    world.says(b'{"id":1,"result":"' + b"a" * (FORWARDED_REPLY_BYTES_MAX - 1_000) + b'"}')
+    assert len(bytes(await world.endpoint.pass_on("eth_getLogs", []))) > 2**22
+    world.says(b'{"id":2,"result":"' + b"a" * FORWARDED_REPLY_BYTES_MAX + b'"}')
+    with pytest.raises(EndpointFailure) as failure:
+        await world.endpoint.pass_on("eth_getLogs", [])
+    assert failure.value.too_long
+    assert [call.outcome for call in world.calls] == ["ok", "failed"]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +136,21 @@ async def test_an_error_of_any_form_is_an_error(world: World) -> None:
         b'{"id": {}, "result": 1}',
         b"[" * 200_000,
         b'{"id": 1, "result": ' + b"[" * 200_000,
+        b'{"id": 1, "result": "\xff"}',
+        b'{"id": 1, "result": NaN}',
+        b'{"id": 1, "result": "a\n"}',
+        b'{"id": 1, "result": 1} 2',
+        b'{"id": 1, "error": {"code": 3, "message": "\xff"}}',
     ],
 )
 async def test_what_is_no_answer(world: World, body: bytes) -> None:
     world.says(body)
     failure = await world.fails()
     assert failure.retryable
+    assert world.calls[-1].outcome == "failed"
+    world.says(body.replace(b'"id": 1', b'"id": 2'))
+    with pytest.raises(EndpointFailure):
+        await world.endpoint.pass_on("eth_blockNumber", [])
     assert world.calls[-1].outcome == "failed"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from exchange_world import (
     make_settled_genesis,
 )
 from omninode.contracts.failures import EndpointFailure
+from omninode.contracts.limits import FORWARDED_REPLY_BYTES_MAX
 from omninode.contracts.opening import ChainSettings, open_chain_side
 from omninode.contracts.service import SettlementService
 from omninode.contracts.statements import Statements
@@ -82,7 +84,7 @@ class Network:
             self._pool.append(transaction)
         return transaction.hash
 
-    def make_service(self, place: int, folder: Path, *, endpoints: bool) -> SettlementService:
+    def make_service(self, place: int, folder: Path, *, endpoints: int) -> SettlementService:
         key = VALIDATORS[place]
         service = SettlementService(
             self.exchange,
@@ -96,7 +98,9 @@ class Network:
             self.databases.append(Database.open(folder / f"node{place}"))
             side = open_chain_side(
                 ChainSettings(
-                    endpoints=[self.server.url], poll_interval_s=0.02, request_timeout_s=2
+                    endpoints=[self.server.url] * endpoints,
+                    poll_interval_s=0.02,
+                    request_timeout_s=2,
                 ),
                 self.exchange,
                 self.databases[-1],
@@ -149,7 +153,7 @@ class Network:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, validators: int = 4, endpoints: bool = True, blocks: bool = True
+    folder: Path, *, validators: int = 4, endpoints: int = 1, blocks: bool = True
 ) -> AsyncIterator[Network]:
     network = Network()
     async with served(network.server), trio.open_nursery() as nursery:
@@ -218,7 +222,7 @@ async def test_a_refusal_is_survived(tmp_path: Path) -> None:
 
 
 async def test_without_endpoints_it_signs_and_says_that_it_is_off(tmp_path: Path) -> None:
-    async with running(tmp_path, endpoints=False) as network:
+    async with running(tmp_path, endpoints=0) as network:
         await network.until(lambda: network.certified() >= 2)
         status = network.services[0].status()
         assert status.state == "off"
@@ -299,7 +303,7 @@ async def test_calls_are_passed_on(tmp_path: Path) -> None:
     async with running(tmp_path, validators=1) as network:
         service = network.services[0]
         await network.until(lambda: service.status().state == "following")
-        assert await service.forward("eth_chainId", []) == hex(31_337)
+        assert bytes(await service.forward("eth_chainId", [])) == b'"0x7a69"'
 
         def refuse(method: str, params: object) -> object:
             raise Refusal(3, "execution reverted", "0xabcd")
@@ -308,6 +312,24 @@ async def test_calls_are_passed_on(tmp_path: Path) -> None:
         with pytest.raises(EndpointError) as failure:
             await service.forward("eth_call", [])
         assert (failure.value.code, failure.value.data) == (3, "0xabcd")
+
+
+async def test_an_answer_too_long_to_pass_on_is_asked_for_once(tmp_path: Path) -> None:
+    async with running(tmp_path, validators=1, endpoints=2) as network:
+        service = network.services[0]
+        await network.until(lambda: service.status().state == "following")
+        chain = network.server.answer
+
+        def flood(method: str, params: list[Any]) -> object:
+            if method == "eth_getBlockReceipts":
+                return "a" * FORWARDED_REPLY_BYTES_MAX
+            return chain(method, params)
+
+        network.server.answer = flood
+        with pytest.raises(EndpointFailure) as failure:
+            await service.forward("eth_getBlockReceipts", ["latest"])
+        assert failure.value.too_long
+        assert network.server.calls["eth_getBlockReceipts"] == 1
 
 
 async def test_the_newest_checkpoint_on_the_chain_is_known(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from omninode.contracts.failures import EndpointFailure
 from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.rpc import forwarding as forwarding_module
 from omninode.node.rpc.forwarding import Forwarding
@@ -38,6 +39,8 @@ class Chain:
             raise EndpointError(3, "reverted", "0x01")
         if method == "eth_gone":
             raise ChainError("no route", retryable=True)
+        if method == "eth_flood":
+            raise EndpointFailure("http://chain: more than 8 bytes", too_long=True)
         return method
 
 
@@ -110,3 +113,14 @@ async def test_errors_of_the_endpoint_are_its_own(
     with pytest.raises(UserError) as refused:
         await forwarding.call("eth_gone", [])
     assert (refused.value.reason, str(refused.value)) == ("settlement_unreachable", "no route")
+
+
+async def test_an_answer_too_long_says_what_to_ask_instead(
+    forwarding: Forwarding, autojump_clock: trio.testing.MockClock
+) -> None:
+    del autojump_clock
+    with pytest.raises(UserError) as refused:
+        await forwarding.call("eth_flood", [])
+    assert refused.value.reason == "response_too_large"
+    assert "more than 8 bytes" in str(refused.value)
+    assert "smaller range of blocks" in refused.value.hint

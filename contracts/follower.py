@@ -19,9 +19,10 @@ import structlog
 import trio
 
 from omninode.contracts.abi import SettlementAbi
-from omninode.contracts.branch import Anchor
+from omninode.contracts.branch import Anchor, AskStretch
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.events import Checkpointed, ContractEvent, Ledger, Withdrawn, fold
+from omninode.contracts.failures import EndpointFailure
 from omninode.contracts.following import (
     Agreed,
     DeepReorganisation,
@@ -223,7 +224,12 @@ class Follower:
         branch, source = self._following.branches[place], self.sources[place]
         await self._settle()
         while (question := branch.ask(self._following.wanted())) is not None:
-            await source.answer(question, branch)
+            try:
+                await source.answer(question, branch)
+            except EndpointFailure as error:
+                if error.too_long and isinstance(question, AskStretch):
+                    self._following.narrow(question)
+                raise
             await self._settle()
 
     def _came_back(self, place: int) -> None:

@@ -18,7 +18,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from omninode.contracts.branch import Anchor, AskStretch, Branch, Stretch
-from omninode.contracts.limits import STRETCH_BLOCKS_MAX, TIP_BLOCKS
+from omninode.contracts.limits import (
+    STRETCH_BLOCKS_MAX,
+    STRETCH_WIDENED_BLOCKS,
+    TIP_BLOCKS,
+)
 from omninode.contracts.wire import Log
 
 
@@ -82,6 +86,7 @@ class Following:
         self.base = base
         self.branches: Final = [Branch(base, confirmations) for _ in range(endpoints)]
         self._wanted: AskStretch | None = None
+        self._stretch_blocks = STRETCH_BLOCKS_MAX
 
     @property
     def majority(self) -> int:
@@ -103,8 +108,14 @@ class Following:
         if agreed - self.base.number <= TIP_BLOCKS:
             self._wanted = None
         else:
-            self._wanted = AskStretch(first, min(self.base.number + STRETCH_BLOCKS_MAX, agreed))
+            self._wanted = AskStretch(first, min(self.base.number + self._stretch_blocks, agreed))
         return self._wanted
+
+    def narrow(self, stretch: AskStretch) -> None:
+        """Want less at once: an endpoint has more logs in this stretch than anybody takes."""
+        if stretch == self._wanted:
+            self._stretch_blocks = (stretch.last - stretch.first + 2) // 2
+            self._wanted = None
 
     def decide(self) -> Verdict:
         """Judge what the endpoints tell now."""
@@ -144,6 +155,8 @@ class Following:
         """Make agreed blocks the new base, once they are stored."""
         self.base = stretch.last
         self._wanted = None
+        widened = self._stretch_blocks + STRETCH_WIDENED_BLOCKS
+        self._stretch_blocks = min(widened, STRETCH_BLOCKS_MAX)
         for branch in self.branches:
             branch.rebase(stretch.last)
 

@@ -25,6 +25,9 @@ ERROR_DATA_BYTES_MAX: Final = 65_536
 STRETCH_BLOCKS_MAX: Final = 1_000
 """Blocks that are confirmed in one step while catching up."""
 
+STRETCH_WIDENED_BLOCKS: Final = 64
+"""By so much a stretch that had to be narrowed is widened again with each step."""
+
 TIP_BLOCKS: Final = 16
 """Nearer to the newest confirmed block than this, blocks are read one by one, by hash."""
 

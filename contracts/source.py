@@ -4,7 +4,8 @@ Rules
     U1. Before anything counts, and again after every failure, the endpoint must be of the right
         chain and show the right contract: chain id, code, genesis hash and tokens.
     U2. An answer of the wrong form is the endpoint's failure, as silence is.
-    U3. A range with too many logs for one answer is asked for in halves.
+    U3. A range with too many logs for one answer is asked for in halves; a stretch with more than
+        `LOGS_MAX` fails as too long, and `following` asks all endpoints for a shorter one.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ class Source:
             start = end + 1
             self._range_blocks = min(self._range_blocks * 2, STRETCH_BLOCKS_MAX)
             if len(logs) > LOGS_MAX:
-                raise self._failure("too many logs")
+                what = f"more than {LOGS_MAX} logs from block {question.first} on"
+                raise EndpointFailure(f"{self.name}: {what}", too_long=True)
         parent_hash = b"" if question.first == 0 else await self._hash_at(question.first - 1)
         if await self._hash_at(question.last) != before:
             raise self._failure(f"block {question.last} was replaced meanwhile")

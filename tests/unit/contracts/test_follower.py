@@ -27,6 +27,7 @@ from evm_chain import (
     withdrawn,
 )
 from omninode.contracts import follower as follower_module
+from omninode.contracts import source as source_module
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.endpoint import Endpoint
@@ -226,6 +227,18 @@ async def test_a_range_that_is_too_long_for_the_endpoint_is_halved(tmp_path: Pat
         world.servers[0].answer = answer
         await world.reach(chain.height - CONFIRMATIONS)
         assert world.deposits == 6
+
+
+async def test_more_logs_than_one_stretch_may_have_are_read_in_shorter_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "LOGS_MAX", 4)
+    chain = SimChain(length=3)
+    for index in range(30):
+        chain.extend(100 if index > 20 else 5, deposited(index))
+    async with following(tmp_path, *shared(chain, 2)) as world:
+        await world.reach(chain.height - CONFIRMATIONS)
+        assert world.deposits == 30
 
 
 async def test_an_endpoint_that_is_away_is_told_and_made_up_for(tmp_path: Path) -> None:
@@ -444,11 +457,13 @@ async def test_rubbish_in_any_answer_stops_nothing(tmp_path: Path, method: str) 
 async def test_the_calls_of_following_are_two_a_block(tmp_path: Path) -> None:
     chain = SimChain(length=9)
     async with following(tmp_path, chain) as world:
-        await world.reach(chain.height - CONFIRMATIONS)
         calls = world.servers[0].calls
-        logs, hashes = calls["eth_getLogs"], calls["eth_getBlockByHash"]
+        # Those of the newest blocks are asked for after the block below them is confirmed.
+        await world.until(lambda: calls["eth_getLogs"] >= chain.height)
+        hashes = calls["eth_getBlockByHash"]
         for _ in range(20):
             chain.extend()
-            await world.reach(chain.height - CONFIRMATIONS)
-        assert calls["eth_getLogs"] - logs == 20
+            await world.until(lambda: calls["eth_getLogs"] >= chain.height)
+        await world.reach(chain.height - CONFIRMATIONS)
+        assert calls["eth_getLogs"] == chain.height
         assert calls["eth_getBlockByHash"] - hashes == 0

@@ -5,6 +5,11 @@ Rules
         the state already knows, at most `ATTESTED_DEPOSITS_MAX` at a time.
     A2. A log that contradicts what is credited is attested once, so that everybody hears of it, and
         is a reason to halt here.
+    A3. A validator that the state names in a disagreement for a log that is not the confirmed one,
+        and that has nothing newer to attest, attests the credited cursor itself, without deposits.
+        That takes its place beside the others, and the state names it no more; so it is said once.
+        Whoever is not named never does: a log that is shorter than what was attested may only be
+        followed anew.
 
 Pure, apart from reads of the confirmed log.
 """
@@ -60,14 +65,24 @@ def next_attestation(
         return None
     if contradiction(state, confirmed, log):
         return _objection(credited, log, tip)
-    if end == credited.count:
-        return None
     tip_is_ours = tip is not None and tip.hash == log.deposit_hash(tip.count)
+    if end == credited.count:
+        is_to_recant = not tip_is_ours and _is_named(state, me)
+        return _attest(end, end, log) if is_to_recant else None
     if tip is not None and tip_is_ours and tip.count >= end:
         return None
     known = _highest_known(state, end, log)
     last = min(known + ATTESTED_DEPOSITS_MAX, end)
     return _attest(known, last, log)
+
+
+def _is_named(state: Deposits, me: bytes) -> bool:
+    """Whether the state has this validator on a side of a disagreement (A3)."""
+    return any(
+        me in addresses
+        for disagreement in state.disagreements
+        for _, addresses in disagreement.sides
+    )
 
 
 def _highest_known(state: Deposits, end: int, log: DepositLog) -> int:

@@ -139,6 +139,55 @@ def test_credited_deposits_that_are_not_on_the_chain_are_objected_to_once() -> N
     assert says(world, confirmed) is None
 
 
+def test_one_that_went_astray_and_sees_the_truth_says_so_once() -> None:
+    """Its false deposits were below what is credited now, up to it, or further on."""
+    for below, false_count in ((0, 2), (0, 3), (1, 7), (2, 3)):
+        world = World(make_settled_genesis())
+        state = world.exchange.state.bridge.deposits
+        right = log_of(world, 3)
+        false = Log(right.hashes[0], [*right.deposits[:below], *log_of(world, 7, 9).deposits])
+        say_all(world, Confirmed(right, below))
+        world.apply(world.attest(0, false.attestation(below, false_count)))
+        say_all(world, Confirmed(right), (1, 2, 3))
+        assert state.credited == Confirmed(right).cursor
+        assert state.disagreement is not None
+        assert says(world, Confirmed(right, 2)) is None  # has yet to see what is credited
+
+        action = says(world, Confirmed(right))
+        assert action == AttestDeposits(right.hashes[3], 3, right.hashes[3], ())
+        [result] = world.apply(world.attest(0, action)).results
+        assert result.code == OK
+        assert state.disagreement is None
+        assert all(says(world, Confirmed(right), one.address) is None for one in VALIDATORS[:4])
+
+
+def test_one_named_for_a_deposit_that_nobody_sees_says_so_once() -> None:
+    world = World(make_settled_genesis())
+    state = world.exchange.state.bridge.deposits
+    right = log_of(world, 2)
+    say_all(world, Confirmed(right), (0, 1, 2, 3))
+    for place in (0, 1):
+        false = Log(right.hashes[0], [*right.deposits, *log_of(world, 2, 9 + place).deposits])
+        world.apply(world.attest(place, false.attestation(2)))
+    assert state.disagreement is not None
+    assert says(world, Confirmed(right), VALIDATORS[2].address) is None
+    action = says(world, Confirmed(right))
+    assert action == AttestDeposits(right.hashes[2], 2, right.hashes[2], ())
+    world.apply(world.attest(0, action))
+    assert state.disagreement is None
+    # The other one contradicts nobody any more, and may have seen what the others see next.
+    assert all(says(world, Confirmed(right), one.address) is None for one in VALIDATORS[:4])
+
+
+def test_one_without_a_disagreement_does_not_take_back_what_it_attested() -> None:
+    """It follows the chain anew, and its log is shorter than what it said once."""
+    world = World(make_settled_genesis())
+    log = log_of(world, 5)
+    say_all(world, Confirmed(log, 2), (0, 1, 2, 3))
+    world.apply(world.attest(0, log.attestation(2)))
+    assert all(says(world, Confirmed(log, 2), one.address) is None for one in VALIDATORS[:4])
+
+
 def test_validators_at_different_places_of_one_log_always_get_it_credited(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(10):

@@ -299,6 +299,29 @@ async def test_credited_deposits_that_are_not_on_the_chain_halt_and_are_objected
         assert "validators differ about deposit 0" in network.services[0].status().detail
 
 
+async def test_a_validator_that_went_astray_comes_back_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as network:
+        network.behind = True  # so that its false word is there before its own program's
+        await network.until(lambda: network.services[0].status().state == "following")
+        genesis, world = network.credited.hash, network.world
+        told = deposited(0, deposit(ALICE, 1_000_000), genesis)
+        false = AttestDeposits(genesis, 1, told[1][-32:], (deposit(ALICE, 1_000_000),))
+        world.apply(world.attest(0, false))
+        network.deposit(5)
+        network.chain.extend(CONFIRMATIONS)
+        true = network.chain.logs(0, network.chain.height)[0]
+        right = AttestDeposits(genesis, 1, true.data[-32:], (deposit(ALICE, 5),))
+        world.apply(*(world.attest(place, right) for place in (1, 2, 3)))
+        assert network.exchange.state.bridge.deposits.disagreement is not None
+        network.behind = False
+        await network.until(lambda: network.exchange.state.bridge.deposits.disagreement is None)
+        number = network.certified()
+        await network.until(lambda: network.certified() >= number + 3)
+        [said] = network.said(AttestDeposits)
+        assert said.action == AttestDeposits(network.credited.hash, 1, network.credited.hash, ())
+        assert not any(network.said(AttestDeposits, place) for place in (1, 2, 3))
+
+
 async def test_calls_are_passed_on(tmp_path: Path) -> None:
     async with running(tmp_path, validators=1) as network:
         service = network.services[0]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -50,6 +50,16 @@ class Trial:
     silent: int = 0
 
 
+class Beside(Protocol):
+    """What runs beside a devnet, in the same event loop."""
+
+    def begin(self) -> None:
+        """The load begins now."""
+
+    async def run(self, devnet: Devnet) -> None:
+        """Run; ended with the devnet."""
+
+
 class Watch:
     """A view that keeps what it is shown, and what the validators have used by then."""
 
@@ -77,7 +87,7 @@ class Watch:
     def update(self, snapshot: Snapshot) -> None:
         """Keep it, with the processor time of each validator."""
         self.snapshots.append(snapshot)
-        used = [_processor_s(process.process_id) for process in self._processes]
+        used = [processor_s(process.process_id) for process in self._processes]
         self.processor_s.append((time.monotonic(), used))
 
     def close(self) -> None:
@@ -105,13 +115,31 @@ class Watch:
         return {"first": largest[0], "middle": largest[len(largest) // 2], "last": largest[-1]}
 
 
-def run_trial(trial: Trial, replay: Replay, *, tell: Tell) -> Document:
+def run_trial(
+    trial: Trial,
+    replay: Replay,
+    *,
+    tell: Tell,
+    beside: Beside | None = None,
+) -> Document:
     """Run one devnet of 4 validators in a temporary folder and return its figures.
+
+    Args:
+        trial: What to run.
+        replay: The recorded flow.
+        tell: Told the progress.
+        beside: What measures more.
 
     Raises:
         UserError: It did not start, or made no progress.
     """
     watch = Watch(tell)
+
+    def begin(devnet: Devnet) -> None:
+        watch.begin(devnet, trial.silent)
+        if beside is not None:
+            beside.begin()
+
     with tempfile.TemporaryDirectory(prefix="omninode-bench-") as folder:
         options = WorldOptions(base_port=BENCH_BASE_PORT)
         with opened_world(Home(Path(folder)), options, step=tell) as world:
@@ -122,11 +150,21 @@ def run_trial(trial: Trial, replay: Replay, *, tell: Tell) -> Document:
                 restart=trial.silent == 0,
                 view=watch,
                 stop=Stop(),
-                before_load=lambda running: watch.begin(running, trial.silent),
+                before_load=begin,
             )
-            document = trio.run(devnet.run)
+            document = trio.run(_run, devnet, beside)
     assert document is not None
     return _figures(trial, devnet, document, watch)
+
+
+async def _run(devnet: Devnet, beside: Beside | None) -> Document | None:
+    if beside is None:
+        return await devnet.run()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beside.run, devnet)
+        document = await devnet.run()
+        nursery.cancel_scope.cancel()
+    return document
 
 
 def _figures(trial: Trial, devnet: Devnet, document: Document, watch: Watch) -> Document:
@@ -196,7 +234,7 @@ def _silent(_text: str) -> None:
     """Say nothing."""
 
 
-def _processor_s(process_id: int | None) -> float | None:
+def processor_s(process_id: int | None) -> float | None:
     """Return the processor time that a process has used; `None` if it is gone."""
     if process_id is None:
         return None

@@ -102,6 +102,17 @@ def devnet(
     emit(document, lambda: print_fields(document))
 
 
+@app.command("settlement")
+def settlement(seconds: Seconds = 30) -> None:
+    """Measure fill to checkpoint, deposits and withdrawals on a network with its own EVM chain."""
+    from omninode.node.bench.settlement import run_settlement
+
+    document = run_settlement(seconds, _shipped(), tell=note)
+    if not document["ok"]:
+        raise CommandFailed("not_ok", "orders were lost or validators differ", document=document)
+    emit(document, lambda: _print_settlement(document))
+
+
 @app.command("rate")
 def rate(seconds: Seconds = 300, batch_ms: PackMs = 50) -> None:
     """Find the highest rate that stays final, then hold it."""
@@ -123,6 +134,26 @@ def rate(seconds: Seconds = 300, batch_ms: PackMs = 50) -> None:
         for document in documents
     ]
     emit({"runs": documents}, lambda: print_table(tuple(rows[0]), _cells(rows), empty=""))
+
+
+def _print_settlement(document: dict[str, Any]) -> None:
+    """Print the waits as one table, the calls as another, and the rest as it is."""
+    waits = {name: row for name, row in document.items() if name.endswith("_ms") and "count" in row}
+    columns = ("wait_ms", "count", "open", "p50", "p99")
+    rows = [
+        [name.removesuffix("_ms"), *(row[column] for column in columns[1:])]
+        for name, row in waits.items()
+    ]
+    print_table(columns, rows, empty="")
+    calls = document["calls_per_chain_block"]
+    table = [["all", calls["all"]], *([name, value] for name, value in calls["methods"].items())]
+    print()
+    print_table(("calls_per_chain_block", "per_validator"), table, empty="")
+    print()
+    rest = {name: value for name, value in document.items() if not isinstance(value, dict)}
+    chain = {f"chain_{name}": value for name, value in document["chain"].items()}
+    finality = {f"finality_ms_{name}": value for name, value in document["finality_ms"].items()}
+    print_fields({**rest, **chain, **finality, "rss_mb": document["rss_mb"]["last"]})
 
 
 def _shipped() -> Replay:

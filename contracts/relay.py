@@ -3,17 +3,21 @@
 Rules
     R1. Anybody may bring a checkpoint and the contract takes each number once, newest first; so
         nothing here is needed for safety, and only the newest certified checkpoint matters.
-    R2. It is the turn of validator `number mod n`; each next one waits `TURN_S` longer, so that one
-        that fails is replaced, and gas is paid once.
+    R2. It is the turn of validator `number mod n`, at once. Each next one waits `TURN_S` and a
+        block longer since the contract took its last one, so that one that fails is replaced,
+        whatever is certified meanwhile, and gas is paid once, however rare blocks are.
     R3. A transaction that is stuck is replaced by one with a higher fee and the checkpoint that is
         the newest by then.
     R4. An account without money is told in the log and in the status, and asked again later.
+    R5. A stuck transaction whose nonce the account has not come to, because the chain lost one
+        before it or an endpoint told a wrong number, is given up and signed anew.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import structlog
@@ -44,6 +48,23 @@ EMPTY_PAUSE_S: Final = 15.0
 _STALE: Final = "StaleCheckpoint"
 
 log = structlog.get_logger(subsystem="settlement")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """Since when the contract could have a newer checkpoint than `held` (R2).
+
+    Attributes:
+        held: The one it had then.
+        number: The one that was the newest then.
+        since: The time.
+        height: The chain's height.
+    """
+
+    held: int
+    number: int
+    since: float
+    height: int
 
 
 class Relay:
@@ -83,7 +104,7 @@ class Relay:
         self._news = trio.Event()
         self._choice = 0
         self._number = 0
-        self._seen_at = 0.0
+        self._turns = _Turns(-1, 0, 0.0, 0)
         self._passed_over = 0
         self._sent_at = float("-inf")
         self._first_sent_at = float("-inf")
@@ -117,7 +138,11 @@ class Relay:
         return LOOK_AGAIN_S if self._account.open is not None or self._is_waiting() else RESEND_S
 
     def _is_waiting(self) -> bool:
-        return self._number > max(self._follower.newest_checkpoint, self._passed_over)
+        return self._number > self._held
+
+    @property
+    def _held(self) -> int:
+        return max(self._follower.newest_checkpoint, self._passed_over)
 
     async def _step(self) -> float:
         """Do what is to be done now; returns how long to rest at least."""
@@ -139,15 +164,19 @@ class Relay:
 
     def _newest(self) -> CertifiedCheckpoint | None:
         certified = self._certified()
-        if certified is not None and certified.checkpoint.number != self._number:
+        if certified is not None:
             self._number = certified.checkpoint.number
-            self._seen_at = trio.current_time()
         return certified
 
     def _is_my_turn(self) -> bool:
         """Whether this validator's time for the newest checkpoint has come (R2)."""
-        place = (self._index - self._number) % len(self._validators)
-        return trio.current_time() >= self._seen_at + place * TURN_S
+        now, height, count = trio.current_time(), self._follower.chain_height, len(self._validators)
+        if self._turns.held != self._held:
+            self._turns = _Turns(self._held, self._number, now, height or 0)
+        turns = self._turns
+        place = (self._index - turns.number) % count
+        is_late = now >= turns.since + place * TURN_S and (height or 0) - turns.height > place
+        return is_late or (self._index - self._number) % count == 0
 
     # --- A new transaction -----------------------------------------------------------------------
 
@@ -210,6 +239,9 @@ class Relay:
         if self._first_sent_at == float("-inf"):
             self._first_sent_at = now  # Sent before a restart.
         if now > self._first_sent_at + STUCK_S:
+            if await account.is_out_of_reach(sources[0]):
+                await self._settled("replaced")  # R5
+                return LOOK_AGAIN_S
             await self._raise(sources)
         return await self._send(sources)
 

@@ -5,7 +5,9 @@ Rules
         sent again; the chain takes a nonce once, so there is one effect at most.
     J2. One nonce at a time. What is sent in its place, because the fee was too low, has the same
         nonce, so the chain takes one of them.
-    J3. It is settled when one of them has a receipt, or the account's nonce has passed it.
+    J3. It is settled when one of them has a receipt, or the account's nonce has passed it. One that
+        waits behind nonces that nobody uses is given up (R5 of `relay`); should it come after all,
+        the contract has its checkpoint or a newer one, or takes it.
 """
 
 from __future__ import annotations
@@ -191,8 +193,16 @@ class GasAccount:
                 return "done" if status == 1 else "failed"
         return "replaced" if passed else None
 
+    async def is_out_of_reach(self, source: Source) -> bool:
+        """Whether nonces are missing before that of the open transaction, so it can not come.
+
+        Raises:
+            ChainError: The endpoint failed.
+        """
+        return self.open is not None and await self.nonce(source) < self.open.nonce
+
     async def settle(self) -> None:
-        """Forget the open transaction: its nonce is used.
+        """Forget the open transaction: its nonce is used, or out of reach.
 
         Raises:
             StorageFault: The disk failed.

@@ -367,6 +367,57 @@ async def test_a_nonce_that_somebody_else_used_is_given_up(world: World) -> None
     assert await world.transactions() == 2
 
 
+async def test_a_nonce_with_a_gap_before_it_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "STUCK_S", 0.5)
+
+    async def one_too_many(method: str, params: list[Any]) -> Any:
+        answer = await world.forward(method, params)
+        return "0x5" if method == "eth_getTransactionCount" and not world.sent else answer
+
+    world.gate.answer = one_too_many
+    world.certified = certified(1)
+    async with world.validator():
+        await world.on_chain(1)
+        assert world.relay.counts["replaced"] == 1
+    assert await world.transactions() == 1
+
+
+async def test_a_late_turn_comes_though_newer_ones_are_certified_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "TURN_S", 0.4)
+    world.index = 3
+    async with world.validator():
+        for number in range(4, 41, 4):  # each of them is first of all validator 0's, who is away
+            world.certified = certified(number)
+            world.relay.wake()
+            with trio.move_on_after(0.3):
+                await world.until(lambda: len(world.sent) > 0)
+                break
+        assert world.sent
+        await world.on_chain(number)
+
+
+async def test_a_turn_lasts_as_long_as_the_chain_needs_for_a_block(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "TURN_S", 0.01)
+    world.index = 2
+    async with world.validator():
+        await world.until(lambda: world.follower.chain_height is not None)
+        started = world.follower.chain_height
+        assert started is not None
+        world.certified = certified(1)
+        world.relay.wake()
+        await world.until(lambda: len(world.sent) > 0)
+        height = world.follower.chain_height
+        assert height is not None
+        assert height >= started + 2
+        await world.on_chain(1)
+
+
 async def test_an_empty_account_is_told_until_it_is_funded(tmp_path: Path) -> None:
     async with chain_world(tmp_path, coins=0) as world:
         world.certified = certified(1)

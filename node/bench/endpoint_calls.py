@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from omninode.errors import UserError
 from omninode.node.rpc.forwarding import REFUSALS
 
-ENDPOINT_CALLS = "omninode_settlement_endpoint_calls_total"
-RPC_CALLS = "omninode_rpc_requests_total"
+ENDPOINT_CALLS: Final = "omninode_settlement_endpoint_calls_total"
+RPC_CALLS: Final = "omninode_rpc_requests_total"
+READ_TIMEOUT_S: Final = 20.0
+"""Far above any answer of a validator that lives, on a machine that is busy."""
 
 
 def own_calls(text: str) -> Counter[str]:
@@ -43,11 +47,15 @@ async def read_own_calls(urls: Sequence[str]) -> Counter[str]:
         urls: Where Prometheus reads each of them.
 
     Raises:
-        httpx.HTTPError: One does not answer.
+        UserError: `no_answer`: one of them does not answer.
     """
     total: Counter[str] = Counter()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=READ_TIMEOUT_S) as client:
         for url in urls:
-            response = await client.get(url)
-            total += own_calls(response.raise_for_status().text)
+            try:
+                response = await client.get(url)
+                text = response.raise_for_status().text
+            except httpx.HTTPError as error:
+                raise UserError("no_answer", f"{url}: {type(error).__name__}") from None
+            total += own_calls(text)
     return total

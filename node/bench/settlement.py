@@ -9,8 +9,8 @@ Measured are, all in this process, as a client, on one monotonic clock:
 * **fill → checkpoint**: from the moment the client has read a trade on its subscription to the
   first validator (the block is final and stored there) to the moment it has read, from the chain's
   own RPC, a block's `Checkpointed` event with the trade's height or a higher one.
-* **deposit → credited**: from having read the `Deposited` event of a mined block at the chain's own
-  RPC to having read at the first validator that so many deposits are credited.
+* **deposit → credited**: from having read a mined block's `Deposited` event at the chain's own RPC
+  to having read at the first validator that so many deposits are credited.
 * **withdrawal → claimable**: from having read at the first validator that the withdrawal is final
   to its `omni_getWithdrawalProof` giving the proof that the contract takes.
 
@@ -95,6 +95,7 @@ class Probe:
         self.withdrawals: Final = Waits()
         self._seconds = seconds
         self._began: Final = trio.Event()
+        self._ends_s = 0.0
         self._is_measuring = False
         self._moments: list[Moment] = []
         self._chain_block = 0
@@ -104,6 +105,7 @@ class Probe:
 
     def begin(self) -> None:
         """Say that the load begins."""
+        self._ends_s = trio.current_time() + self._seconds
         self._began.set()
 
     async def run(self, devnet: Devnet) -> None:
@@ -133,7 +135,7 @@ class Probe:
         """Let waits begin while the load runs, and look at the totals before and after."""
         self._moments.append(await self._moment(devnet))
         self._is_measuring = True
-        with trio.move_on_at(self._moments[0].at_s + self._seconds):
+        with trio.move_on_at(self._ends_s):
             await _take_quotes(devnet)
         self._is_measuring = False
         chain = devnet.settlement.process
@@ -142,9 +144,10 @@ class Probe:
 
     async def _moment(self, devnet: Devnet) -> Moment:
         chain = devnet.settlement.process
+        own_calls = await read_own_calls([node.metrics_url for node in devnet.world.nodes])
         return Moment(
             at_s=trio.current_time(),
-            own_calls=await read_own_calls([node.metrics_url for node in devnet.world.nodes]),
+            own_calls=own_calls,
             chain_block=self._chain_block,
             chain_processor_s=None if chain is None else processor_s(chain.process_id),
         )
@@ -254,7 +257,7 @@ def per_block(calls: Mapping[str, int], blocks: int) -> Document:
 
     Args:
         calls: By method.
-        blocks: Blocks of the chain, times validators; `None` stands for shares of no block.
+        blocks: Blocks of the chain, times validators.
     """
     if blocks < 1:
         return {"all": None, "methods": {}}

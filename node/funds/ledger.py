@@ -5,6 +5,7 @@ Rules
     L2. If the chain changes below `read_to`, everything is counted anew.
     L3. The deposits counted are as many as the contract itself counts at that block; an endpoint
         that leaves events out is found out.
+    L4. A range with more events than one answer may have is asked for in halves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from omninode.errors import ChainError
+from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.funds.calls import CHECKPOINTED, DEPOSIT_COUNT, DEPOSITED, WITHDRAWN, topic
 from omninode.node.funds.chain import BlockId, SettlementChain
 from omninode.node.funds.limits import LOG_BLOCKS_MAX, REORGANISATIONS_MAX
@@ -85,9 +86,17 @@ class Ledger:
     async def _read(self, target: BlockId) -> None:
         first = self._terms.start_block if self.read_to is None else self.read_to.number + 1
         kinds = [topic(kind) for kind in _KINDS]
+        span = LOG_BLOCKS_MAX
         while first <= target.number:
-            last = min(first + LOG_BLOCKS_MAX - 1, target.number)
-            logs = await self._chain.logs(self._terms.contract, kinds, first=first, last=last)
+            last = min(first + span - 1, target.number)
+            try:
+                logs = await self._chain.logs(self._terms.contract, kinds, first=first, last=last)
+            except (EndpointError, UserError) as error:
+                if last == first or not _may_be_too_much(error):
+                    raise
+                span = (last - first + 1) // 2  # L4
+                continue
+            span = min(2 * span, LOG_BLOCKS_MAX)
             block = target if last == target.number else await self._chain.block(last)
             for log in logs:
                 self._count(log)
@@ -116,6 +125,11 @@ class Ledger:
             self.withdrawals += 1
         else:
             self.checkpoints += 1
+
+
+def _may_be_too_much(error: EndpointError | UserError) -> bool:
+    """Whether asking for less may help; endpoints have no common word for it."""
+    return isinstance(error, EndpointError) or error.reason == "response_too_large"
 
 
 def _address(word: str) -> bytes:

@@ -16,7 +16,7 @@ from omninode.node.funds.calls import DEPOSIT_COUNT, selector, transfer
 from omninode.node.funds.chain import SettlementChain
 from omninode.node.funds.ledger import Ledger
 from omninode.node.funds.moving import approve_if_needed, send_deposit
-from omninode.node.funds.terms import settlement_terms
+from omninode.node.funds.terms import SettlementTerms, settlement_terms
 
 pytestmark = pytest.mark.slow
 
@@ -120,8 +120,9 @@ async def _another_network(world: MoneyWorld) -> None:
 class Branches:
     """A chain of which a test decides the blocks; deposits are one a block."""
 
-    def __init__(self, *hashes: str) -> None:
+    def __init__(self, *hashes: str, range_max: int = 1_000) -> None:
         self.hashes = list(hashes)
+        self.range_max = range_max
 
     async def __call__(self, method: str, params: list[Any]) -> Any:
         await trio.lowlevel.checkpoint()
@@ -133,6 +134,8 @@ class Branches:
             return {"number": hex(number), "hash": self.hashes[number]}
         if method == "eth_getLogs":
             first, last = (int(params[0][name], 16) for name in ("fromBlock", "toBlock"))
+            if last - first >= self.range_max:
+                raise UserError("response_too_large", "the result is too long")
             return [self._deposit(number) for number in range(first, last + 1)]
         assert method == "eth_call"
         assert params[0]["data"] == "0x" + selector(DEPOSIT_COUNT).hex()
@@ -146,9 +149,8 @@ class Branches:
         return {"topics": topics, "data": "0x" + f"{0:064x}{units:064x}" + "00" * 32}
 
 
-async def test_after_a_reorganisation_everything_is_counted_anew() -> None:
-    branches = Branches("0xa", "0xb", "0xc")
-    terms = settlement_terms(
+def terms_of_branches() -> SettlementTerms:
+    return settlement_terms(
         {
             "genesis": {
                 "chain_id": "x",
@@ -163,7 +165,17 @@ async def test_after_a_reorganisation_everything_is_counted_anew() -> None:
             "genesis_hash": "0x" + "00" * 32,
         }
     )
-    ledger = Ledger(SettlementChain(branches), terms)
+
+
+async def test_more_events_than_one_answer_may_have_are_read_in_halves() -> None:
+    ledger = Ledger(SettlementChain(Branches(*"abcdefgh", range_max=3)), terms_of_branches())
+    assert (await ledger.advance()).number == 7
+    assert ledger.deposits == 8
+
+
+async def test_after_a_reorganisation_everything_is_counted_anew() -> None:
+    branches = Branches("0xa", "0xb", "0xc")
+    ledger = Ledger(SettlementChain(branches), terms_of_branches())
     token = bytes.fromhex("11" * 20)
     await ledger.advance()
     assert (ledger.deposits, ledger.deposited[token]) == (3, 9)

@@ -5,11 +5,10 @@ Rules
         the state already knows, at most `ATTESTED_DEPOSITS_MAX` at a time.
     A2. A log that contradicts what is credited is attested once, so that everybody hears of it, and
         is a reason to halt here.
-    A3. A validator that the state names in a disagreement for a log that is not the confirmed one,
-        and that has nothing newer to attest, attests the credited cursor itself, without deposits.
-        That takes its place beside the others, and the state names it no more; so it is said once.
-        Whoever is not named never does: a log that is shorter than what was attested may only be
-        followed anew.
+    A3. A validator whose tip contradicts what is credited, while its confirmed log does not, and
+        that has nothing newer to attest, attests the credited cursor itself, without deposits. That
+        takes the tip's place, and the state names it no more; so it is said once. A tip above the
+        cursor is left alone until the log gets there: it is not known to be false before.
 
 Pure, apart from reads of the confirmed log.
 """
@@ -65,10 +64,9 @@ def next_attestation(
         return None
     if contradiction(state, confirmed, log):
         return _objection(credited, log, tip)
-    tip_is_ours = tip is not None and tip.hash == log.deposit_hash(tip.count)
     if end == credited.count:
-        is_to_recant = not tip_is_ours and _is_named(state, me)
-        return _attest(end, end, log) if is_to_recant else None
+        return _attest(end, end, log) if _is_astray(state, me) else None
+    tip_is_ours = tip is not None and tip.hash == log.deposit_hash(tip.count)
     if tip is not None and tip_is_ours and tip.count >= end:
         return None
     known = _highest_known(state, end, log)
@@ -76,13 +74,10 @@ def next_attestation(
     return _attest(known, last, log)
 
 
-def _is_named(state: Deposits, me: bytes) -> bool:
-    """Whether the state has this validator on a side of a disagreement (A3)."""
-    return any(
-        me in addresses
-        for disagreement in state.disagreements
-        for _, addresses in disagreement.sides
-    )
+def _is_astray(state: Deposits, me: bytes) -> bool:
+    """Whether this validator's tip contradicts what is credited (A3)."""
+    tip = state.tips.get(me)
+    return tip is not None and tip.stray is not None
 
 
 def _highest_known(state: Deposits, end: int, log: DepositLog) -> int:

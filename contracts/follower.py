@@ -29,7 +29,7 @@ from omninode.contracts.following import (
     Disagreement,
     Following,
 )
-from omninode.contracts.limits import LOGS_DECODED_AT_ONCE
+from omninode.contracts.limits import LOGS_DECODED_AT_ONCE, LOOK_BACK_S, TIP_BLOCKS
 from omninode.contracts.source import Source
 from omninode.contracts.status import SettlementState
 from omninode.contracts.wire import Log
@@ -154,13 +154,15 @@ class Follower:
     def _exceptions(self) -> list[str]:
         """Return what is wrong with single endpoints, while a majority is well."""
         notes = [f"{name} tells otherwise since block {n}" for name, n in self.outvoted.items()]
+        # One that stands still may hold up the confirmations though it is above what is confirmed.
+        usual = max(self._following.base.number, (self.chain_height or 0) - TIP_BLOCKS)
         for place, branch in enumerate(self._following.branches):
             name = self.sources[place].name
             if branch.is_away:
                 notes.append(self._absence(place))
             elif branch.contradicts and name not in self.outvoted:
                 notes.append(f"{name} is on another chain than the others")
-            elif branch.head is not None and branch.head.number < self._following.base.number:
+            elif branch.head is not None and branch.head.number < usual:
                 notes.append(f"{name} is behind, at block {branch.head.number}")
         return notes
 
@@ -357,14 +359,21 @@ class Follower:
     async def _halt(self, verdict: DeepReorganisation) -> None:
         if self.halted:
             return
-        lowest = await self._lowest_vanished(verdict.anchor)
-        depth = verdict.anchor.number - lowest + 1
+        # At once: how deep it goes is asked of an endpoint, which may take its time.
+        await self._set_halted(verdict.anchor, verdict.anchor.number)
+        lowest = verdict.anchor.number
+        with trio.move_on_after(LOOK_BACK_S):
+            lowest = await self._lowest_vanished(verdict.anchor)
+        await self._set_halted(verdict.anchor, lowest)
+        log.error("settlement_halted", why=self.halted)
+
+    async def _set_halted(self, anchor: Anchor, lowest: int) -> None:
+        depth = anchor.number - lowest + 1
         self.halted = (
-            f"confirmed blocks {lowest} to {verdict.anchor.number} are not on the chain any more "
-            f"({depth} or more below the confirmations); deposits in them may be gone"
+            f"confirmed blocks {lowest} to {anchor.number} are not on the chain any more "
+            f"({depth} or more below the confirmations): their deposits may be gone"
         )
         await self._confirmed.set_halt(self.halted)
-        log.error("settlement_halted", why=self.halted)
         self._on_change()
 
     async def _lowest_vanished(self, anchor: Anchor) -> int:

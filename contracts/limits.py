@@ -43,6 +43,9 @@ STRANGE_BLOCKS_MAX: Final = 4_096
 ANCHORS_KEPT: Final = 256
 """Confirmed blocks whose hashes are kept, to say how deep a reorganisation went."""
 
+LOOK_BACK_S: Final = 20.0
+"""Time to find out how deep a reorganisation went; what is known then is told."""
+
 LOGS_DECODED_AT_ONCE: Final = 200
 """Logs decoded before other tasks get their turn: about 10 ms."""
 

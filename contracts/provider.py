@@ -116,6 +116,16 @@ class ContractReader:
             address = web3.Web3.to_checksum_address(checksum_address(token))
             return bool(await self._contract.functions.isToken(address).call())
 
+    async def tokens(self) -> tuple[bytes, ...]:
+        """Return all tokens that the contract takes.
+
+        Raises:
+            ChainError: The endpoint failed or refused.
+        """
+        with judged(self._name):
+            addresses = await self._contract.functions.tokens().call()
+            return tuple(bytes.fromhex(address[2:]) for address in addresses)
+
     async def receipt_status(self, transaction_hash: bytes) -> int | None:
         """Return 1 if a transaction is in a block and succeeded, 0 if it failed, else `None`.
 

@@ -212,6 +212,7 @@ class Relay:
         return FAILURE_PAUSE_S
 
     def _is_empty(self, balance: int) -> float:
+        self._choice += 1  # It is one endpoint's word.
         address = self._account.address
         self._trouble(f"the gas account {address} has {balance} wei: fund it to send checkpoints")
         return EMPTY_PAUSE_S
@@ -239,6 +240,7 @@ class Relay:
         if self._first_sent_at == float("-inf"):
             self._first_sent_at = now  # Sent before a restart.
         if now > self._first_sent_at + STUCK_S:
+            self._choice += 1
             if await account.is_out_of_reach(sources[0]):
                 await self._settled("replaced")  # R5
                 return LOOK_AGAIN_S

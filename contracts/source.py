@@ -99,6 +99,10 @@ class Source:
         for token in self._tokens:
             if not await self.reader.is_token(token):
                 raise self._wrong(f"the contract does not take token {checksum_address(token)}")
+        for token in await self.reader.tokens():
+            if token not in self._tokens:
+                # Whoever deposited it would lose it.
+                raise self._wrong(f"the contract takes {checksum_address(token)}, genesis does not")
 
     async def head(self) -> Header:
         """Return the newest block.

@@ -58,7 +58,9 @@ class Statements:
             return False
         address, exchange = self._key.address, self._exchange
         ended = exchange.state.nonces.is_used(address, address, nonce)
-        if ended or exchange.time_ms > nonce + self._window_ms:
+        is_late = exchange.time_ms > nonce + self._window_ms
+        is_early = nonce > self._now_ms() + self._window_ms  # The clock was set back.
+        if ended or is_late or is_early:
             del self._open[name]
             return False
         return True
@@ -69,7 +71,8 @@ class Statements:
             self.is_open(other)
         if len(self._open) >= STATEMENTS_OPEN_MAX:
             return
-        self._nonce = max(self._now_ms(), self._nonce + 1)
+        now_ms = self._now_ms()
+        self._nonce = max(now_ms, min(self._nonce, now_ms + self._window_ms // 2) + 1)
         transaction = sign_validator(self._key, action, nonce=self._nonce, domain=self._domain)
         # Before the door is asked: it may execute the transaction before it answers.
         self._open[name] = self._nonce

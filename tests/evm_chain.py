@@ -98,7 +98,7 @@ class SimChain:
     ) -> None:
         self._name = name
         self._domain = domain
-        self._tokens = tokens
+        self.tokens = tokens
         self._made = 0
         self.blocks: list[SimBlock] = []
         self.forgotten: dict[bytes, SimBlock] = {}
@@ -113,7 +113,7 @@ class SimChain:
         return self.head.number
 
     def copy(self) -> SimChain:
-        other = SimChain(self._name + " copied", domain=self._domain, tokens=self._tokens)
+        other = SimChain(self._name + " copied", domain=self._domain, tokens=self.tokens)
         other.blocks = list(self.blocks)
         other._made = self._made
         return other
@@ -176,8 +176,11 @@ class SimChain:
         selector = bytes.fromhex(data[2:10])
         if selector == keccak256(b"genesisHash()")[:4]:
             return "0x" + self._domain.genesis_hash.hex()
+        if selector == keccak256(b"tokens()")[:4]:
+            items = b"".join(bytes(12) + token for token in sorted(self.tokens))
+            return "0x" + (word(32) + word(len(self.tokens)) + items).hex()
         assert selector == keccak256(b"isToken(address)")[:4]
-        return "0x" + word(int(bytes.fromhex(data[-40:]) in self._tokens)).hex()
+        return "0x" + word(int(bytes.fromhex(data[-40:]) in self.tokens)).hex()
 
     def _get_logs(self, chosen: dict[str, str]) -> list[dict[str, Any]]:
         assert chosen["address"] == checksum_address(self._domain.contract)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import pytest
@@ -79,8 +80,9 @@ def test_a_lost_deposit_halts_attesting_and_signing_but_not_trading(halted: Halt
     network, lost = halted.network, halted.lost
     node, other = network.validators[0], network.holders[1]
     for one in network.validators:
+        # It halts at once, and finds out then how deep it goes.
+        (told,) = network.wait_for(partial(one.events, "settlement_halted"))
         assert f"confirmed blocks {lost.block} to " in network.settlement(one)["detail"]
-        (told,) = one.events("settlement_halted")
         assert told["level"] == "error"
     newest, before = network.contract.newest_checkpoint(), other.balance(node, "USDC")
 

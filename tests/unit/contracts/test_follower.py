@@ -32,6 +32,7 @@ from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.endpoint import Endpoint
 from omninode.contracts.follower import Follower
+from omninode.contracts.limits import TIP_BLOCKS
 from omninode.contracts.source import Source
 from omninode.dex.bridge.deposits import Cursor
 from omninode.dex.bridge.evm import SettlementDomain
@@ -360,9 +361,19 @@ async def test_a_deep_reorganisation_halts_also_over_a_restart_until_it_is_undon
         base = world.confirmed.base
         chain.drop(CONFIRMATIONS + 4)
         chain.extend(CONFIRMATIONS + 9)
-        detail = await world.state("halted")
-        assert f"{base.number - 3} to {base.number}" in detail
-        assert world.follower.halted
+        halted_when_asked: list[bool] = []
+
+        def answer(method: str, params: list[Any]) -> Any:
+            if method == "eth_getBlockByNumber" and params[0] == hex(base.number):
+                halted_when_asked.append(bool(world.follower.halted))
+            return chain.answer(method, params)
+
+        for server in world.servers:
+            server.answer = answer
+        vanished = f"{base.number - 3} to {base.number}"
+        await world.until(lambda: vanished in world.follower.state()[1])
+        assert world.follower.state()[0] == "halted"
+        assert halted_when_asked[0], "how deep it goes is asked after it is over"
     async with following(tmp_path, *shared(chain, 2)) as world:
         assert world.follower.halted
         await world.until(lambda: world.servers[0].calls["eth_getBlockByNumber"] > 3)
@@ -393,6 +404,11 @@ CHECKS: dict[str, Callable[[SimChain, str, list[Any]], Any]] = {
         if method == "eth_call" and len(params[0]["data"]) == 10
         else chain.answer(method, params)
     ),
+    "genesis does not": lambda chain, method, params: (
+        SimChain(tokens=(*chain.tokens, b"\x55" * 20)).answer(method, params)
+        if method == "eth_call"
+        else chain.answer(method, params)
+    ),
     "does not take token": lambda chain, method, params: (
         "0x" + "00" * 32
         if method == "eth_call" and len(params[0]["data"]) > 10
@@ -411,6 +427,19 @@ async def test_another_chain_or_contract_never_counts(tmp_path: Path, expected: 
         assert not world.confirmed.has_progress
         world.servers[0].answer = chain.answer
         await world.reach(chain.height - CONFIRMATIONS)
+
+
+async def test_an_endpoint_that_stands_still_is_named(tmp_path: Path) -> None:
+    chain = SimChain(length=9)
+    still = chain.copy()
+    async with following(tmp_path, chain, still) as world:
+        await world.reach(chain.height - CONFIRMATIONS)
+        chain.extend(TIP_BLOCKS + 1)
+        behind = f"{world.endpoints[1].name} is behind, at block {still.height}"
+        await world.until(lambda: behind in world.follower.state()[1])
+        still.blocks = list(chain.blocks)
+        await world.reach(chain.height - CONFIRMATIONS)
+        assert world.follower.state() == ("following", "")
 
 
 async def test_the_contract_is_checked_again_after_every_absence(tmp_path: Path) -> None:

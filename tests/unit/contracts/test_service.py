@@ -221,6 +221,20 @@ async def test_a_refusal_is_survived(tmp_path: Path) -> None:
         await network.until(lambda: network.credited.count == 1)
 
 
+async def test_a_clock_that_was_a_day_ahead_silences_nobody_once_it_is_right() -> None:
+    network = Network()
+    exchange, said = network.exchange, SignCheckpoint(1, bytes(65))
+    now_ms = exchange.time_ms + 86_400_000
+    statements = Statements(VALIDATORS[0], door=network, exchange=exchange, now_ms=lambda: now_ms)
+    await statements.say("checkpoint 1", said)
+    assert statements.is_open("checkpoint 1")
+    now_ms = exchange.time_ms
+    assert not statements.is_open("checkpoint 1")
+    await statements.say("checkpoint 1", said)
+    window_ms = exchange.rules.consensus.nonce_window_ms
+    assert network.taken[1].nonce <= now_ms + window_ms
+
+
 async def test_without_endpoints_it_signs_and_says_that_it_is_off(tmp_path: Path) -> None:
     async with running(tmp_path, endpoints=0) as network:
         await network.until(lambda: network.certified() >= 2)

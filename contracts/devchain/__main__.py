@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
 import structlog
-import trio
 
+from omninode.contracts.devchain.program import run_program
 from omninode.contracts.devchain.service import (
     BLOCK_INTERVAL_MS,
     CHAIN_ID,
     GAS_LIMIT,
     ChainSettings,
-    run_chain,
 )
 from omninode.errors import ConfigError, StorageFault
 
@@ -29,14 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        trio.run(_run_until_signal, _settings(arguments))
+        run_program(_settings(arguments), on_listening=_tell)
     except (ConfigError, StorageFault) as error:
         return _complain(error)
-    except ExceptionGroup as group:
-        expected, other = group.split((ConfigError, StorageFault))
-        if expected is None or other is not None:
-            raise
-        return _complain(expected)
     return 0
 
 
@@ -74,21 +67,13 @@ def _read_alloc(path: Path) -> dict[str, int]:
         raise ConfigError(f"{path}: {error}", hint='{"0x…": "1000000000000000000"}') from None
 
 
-async def _run_until_signal(settings: ChainSettings) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            url = await nursery.start(run_chain, settings)
-            sys.stdout.write(f"{url}\n")
-            sys.stdout.flush()
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
-                return
+def _tell(url: str) -> None:
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
 
 
-def _complain(error: BaseException) -> int:
+def _complain(error: ConfigError | StorageFault) -> int:
     """Say what went wrong in one line and return the exit code."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
     hint = error.hint if isinstance(error, ConfigError) else ""
     sys.stderr.write(f"error: {error}{f'. {hint}' if hint else ''}\n")
     return 2 if isinstance(error, ConfigError) else 1

@@ -25,6 +25,7 @@ CHAIN_ID: Final = 31337
 GAS_LIMIT: Final = 30_000_000
 BLOCK_INTERVAL_MS: Final = 1_000
 _INTERVAL_MS_MIN: Final = 10
+_PORT_MAX: Final = 65_535
 
 _log = structlog.get_logger("devchain")
 
@@ -88,6 +89,8 @@ def _genesis(settings: ChainSettings) -> Genesis:
     """Check the settings and return what the chain begins with."""
     if settings.block_interval_ms < _INTERVAL_MS_MIN:
         raise ConfigError(f"the block interval must be at least {_INTERVAL_MS_MIN} ms")
+    if not 0 <= settings.port <= _PORT_MAX:  # the system would take it modulo 65536
+        raise ConfigError(f"the port must be a number from 0 to {_PORT_MAX}")
     if not 0 < settings.chain_id < 2**53:
         raise ConfigError("the chain id must be a number from 1 to 2^53 - 1")
     alloc: dict[str, int] | None = None

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated
 
 import typer
 
 from omninode.node.cli.invocation import current
 from omninode.node.cli.output import emit
-
-if TYPE_CHECKING:
-    from omninode.contracts.devchain.service import ChainSettings
-
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer()
 
@@ -29,8 +23,7 @@ def chain(
     ] = 1_000,
 ) -> None:
     """Run the settlement chain of a devnet until SIGTERM or Ctrl-C; its money is worth nothing."""
-    import trio
-
+    from omninode.contracts.devchain.program import run_program
     from omninode.contracts.devchain.service import ChainSettings
     from omninode.node.devnet.deployment import DEPLOYER_COINS, WEI
     from omninode.node.log import configure_logging
@@ -42,18 +35,6 @@ def chain(
         block_interval_ms=block_interval_ms,
         alloc={fund: DEPLOYER_COINS * WEI},
     )
-    trio.run(_run_until_signal, settings)
+    # Its log tells where it listens; what it raises becomes an exit code in `main`.
+    run_program(settings, on_listening=lambda _: None)
     emit({"stopped": True, "home": str(settings.home)}, lambda: None)
-
-
-async def _run_until_signal(settings: ChainSettings) -> None:
-    import trio
-
-    from omninode.contracts.devchain.service import run_chain
-
-    with trio.open_signal_receiver(*STOP_SIGNALS) as received:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_chain, settings)
-            async for _ in received:
-                nursery.cancel_scope.cancel()
-                return

@@ -61,6 +61,8 @@ async def test_a_failing_disk_ends_it(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         {"block_interval_ms": 1},
         {"chain_id": 0},
+        {"port": -1},
+        {"port": 65_536},
         {"alloc": {"0x12": 1}},
         {"alloc": {ALICE.address: -1}},
         {"host": "256.0.0.1"},

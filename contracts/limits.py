@@ -31,8 +31,12 @@ STRETCH_WIDENED_BLOCKS: Final = 64
 TIP_BLOCKS: Final = 16
 """Nearer to the newest confirmed block than this, blocks are read one by one, by hash."""
 
-LOGS_MAX: Final = 50_000
-"""Logs of the contract in one stretch of blocks; with more, a shorter stretch is asked for."""
+LOGS_MAX: Final = 10_000
+"""Logs of the contract in one answer or stretch of several blocks: half a second's work. With more,
+less is asked for."""
+
+LOGS_OF_BLOCK_MAX: Final = 50_000
+"""Logs of the contract in one block; an endpoint that tells more is refused: no block has room."""
 
 LOG_DATA_BYTES_MAX: Final = 1_024
 """Data of one log; the contract's events have at most ten words."""

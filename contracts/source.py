@@ -11,7 +11,10 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
+
+import trio
 
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.branch import (
@@ -24,7 +27,7 @@ from omninode.contracts.branch import (
 )
 from omninode.contracts.endpoint import Endpoint
 from omninode.contracts.failures import EndpointFailure
-from omninode.contracts.limits import LOGS_MAX, STRETCH_BLOCKS_MAX
+from omninode.contracts.limits import LOGS_DECODED_AT_ONCE, LOGS_MAX, STRETCH_BLOCKS_MAX
 from omninode.contracts.provider import ContractReader
 from omninode.contracts.wire import (
     Header,
@@ -174,7 +177,7 @@ class Source:
                 continue
             start = end + 1
             self._range_blocks = min(self._range_blocks * 2, STRETCH_BLOCKS_MAX)
-            if len(logs) > LOGS_MAX:
+            if len(logs) > LOGS_MAX and question.last > question.first:
                 what = f"more than {LOGS_MAX} logs from block {question.first} on"
                 raise EndpointFailure(f"{self.name}: {what}", too_long=True)
         parent_hash = b"" if question.first == 0 else await self._hash_at(question.first - 1)
@@ -200,8 +203,14 @@ class Source:
     async def _logs(self, chosen: dict[str, str], *, first: int, last: int) -> tuple[Log, ...]:
         contract = self._domain.contract
         answer = await self.endpoint.call("eth_getLogs", [{"address": self._abi.address, **chosen}])
+        if last > first and isinstance(answer, list) and len(answer) > LOGS_MAX:
+            what = f"more than {LOGS_MAX} logs in blocks {first} to {last}"
+            raise EndpointFailure(f"{self.name}: {what}", too_long=True)
+        read = partial(read_logs, answer, contract=contract, first=first, last=last)
         try:
-            return read_logs(answer, contract=contract, first=first, last=last)
+            if isinstance(answer, list) and len(answer) > LOGS_DECODED_AT_ONCE:
+                return await trio.to_thread.run_sync(read)
+            return read()
         except Malformed as error:
             raise self._failure(str(error)) from None
 

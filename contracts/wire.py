@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from omninode.contracts.limits import LOG_DATA_BYTES_MAX, LOGS_MAX
+from omninode.contracts.limits import LOG_DATA_BYTES_MAX, LOGS_OF_BLOCK_MAX
 from omninode.crypto import ADDRESS_BYTES, HASH_BYTES
 from omninode.errors import Malformed
 
@@ -108,7 +108,7 @@ def read_logs(value: object, *, contract: bytes, first: int, last: int) -> tuple
     Raises:
         Malformed: W1, W2.
     """
-    if not isinstance(value, list) or len(value) > LOGS_MAX:
+    if not isinstance(value, list) or len(value) > LOGS_OF_BLOCK_MAX:
         raise Malformed("not a list of logs, or too long")
     logs = tuple(_read_log(item, contract) for item in value)
     places = [(log.block_number, log.index) for log in logs]

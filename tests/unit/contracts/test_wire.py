@@ -100,7 +100,7 @@ def test_logs_of_other_blocks() -> None:
 
 
 def test_too_many_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "LOGS_MAX", 2)
+    monkeypatch.setattr(wire, "LOGS_OF_BLOCK_MAX", 2)
     with pytest.raises(Malformed):
         read_logs(told(), contract=CONTRACT, first=0, last=4)
 

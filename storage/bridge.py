@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TypeVar
 
 from omninode.consensus.types import Header
 from omninode.dex.bridge.evm import withdrawal_leaf
@@ -23,14 +22,13 @@ from omninode.dex.events import (
     Event,
     WithdrawalRequested,
 )
-from omninode.encoding import amount_from_bytes, decode, encode
-from omninode.errors import BrokenInvariant, Malformed, StorageFault
+from omninode.encoding import amount_from_bytes, encode
+from omninode.errors import BrokenInvariant, StorageFault
 from omninode.storage import keys
 from omninode.storage.database import Database
-from omninode.storage.limits import PAGE_ROWS_MAX, RECORD_BYTES_MAX
 from omninode.storage.records import StoredCheckpoint, StoredDeposit, StoredWithdrawal
+from omninode.storage.rows import bounded_page, decode_row
 
-T = TypeVar("T")
 Entries = list[tuple[bytes, bytes]]
 
 
@@ -127,7 +125,7 @@ class BridgeHistory:
         """
         stop = None if before is None else keys.height_bytes(before)
         rows = self._database.iterate(keys.ACCOUNT_DEPOSIT + account, stop=stop, reverse=True)
-        return [_decode(value, StoredDeposit) for _, value in islice(rows, _bounded(limit))]
+        return [decode_row(value, StoredDeposit) for _, value in islice(rows, bounded_page(limit))]
 
     def withdrawals(
         self, account: bytes, *, limit: int, before: int | None = None
@@ -136,7 +134,7 @@ class BridgeHistory:
         stop = None if before is None else keys.height_bytes(before)
         rows = self._database.iterate(keys.ACCOUNT_WITHDRAWAL + account, stop=stop, reverse=True)
         found = []
-        for key, _ in islice(rows, _bounded(limit)):
+        for key, _ in islice(rows, bounded_page(limit)):
             withdrawal = self.withdrawal(int.from_bytes(key, "big"))
             assert withdrawal is not None, "both entries are written in one batch"
             found.append(withdrawal)
@@ -145,7 +143,7 @@ class BridgeHistory:
     def withdrawal(self, index: int) -> StoredWithdrawal | None:
         """Return a withdrawal by its index."""
         value = self._database.get(keys.WITHDRAWAL + keys.height_bytes(index))
-        return None if value is None else _decode(value, StoredWithdrawal)
+        return None if value is None else decode_row(value, StoredWithdrawal)
 
     def withdrawal_count(self) -> int:
         """Return how many withdrawals there are."""
@@ -163,33 +161,17 @@ class BridgeHistory:
         """Return the newest certified checkpoint, or the newest one at or below a height."""
         stop = None if height is None else keys.height_bytes(height + 1)
         for _, value in self._database.iterate(keys.CHECKPOINT, stop=stop, reverse=True):
-            return _decode(value, StoredCheckpoint)
+            return decode_row(value, StoredCheckpoint)
         return None
 
     def checkpoint(self, number: int) -> StoredCheckpoint | None:
         """Return the certified checkpoint of a number."""
         height = self._database.get(keys.CHECKPOINT_HEIGHT + keys.height_bytes(number))
         value = None if height is None else self._database.get(keys.CHECKPOINT + height)
-        return None if value is None else _decode(value, StoredCheckpoint)
+        return None if value is None else decode_row(value, StoredCheckpoint)
 
 
 def _withdrawals(database: Database) -> int:
     for key, _ in database.iterate(keys.WITHDRAWAL, reverse=True):
         return int.from_bytes(key, "big") + 1
     return 0
-
-
-def _bounded(limit: int) -> int:
-    if not 0 <= limit <= PAGE_ROWS_MAX:
-        raise BrokenInvariant(f"a page of {limit} rows; whoever asks bounds it by {PAGE_ROWS_MAX}")
-    return limit
-
-
-def _decode(value: bytes, kind: type[T]) -> T:
-    try:
-        return decode(value, kind, size_max=RECORD_BYTES_MAX)
-    except Malformed as error:
-        raise StorageFault(
-            f"a record of the database is damaged ({error}); `omninode reset` and let the node "
-            "sync again"
-        ) from error

@@ -13,16 +13,13 @@ Rules
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
-from omninode.encoding import decode
-from omninode.errors import BrokenInvariant, Malformed, StorageFault
 from omninode.storage import keys
 from omninode.storage.bridge import BridgeHistory
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
 from omninode.storage.indexes import TAKER
-from omninode.storage.limits import PAGE_ROWS_MAX, RECORD_BYTES_MAX
 from omninode.storage.records import (
     ClosedOrder,
     Fill,
@@ -30,8 +27,7 @@ from omninode.storage.records import (
     StoredTrade,
     StoredTransaction,
 )
-
-T = TypeVar("T")
+from omninode.storage.rows import bounded_page, decode_row
 
 FillPosition: TypeAlias = tuple[int, int, int]
 """Height, event within the block, and 0 for the maker's or 1 for the taker's side."""
@@ -59,7 +55,7 @@ class History:
         """
         stop = None if before is None else keys.height_bytes(before)
         rows = self._database.iterate(keys.market_prefix(market), stop=stop, reverse=True)
-        return [_decode(value, StoredTrade) for _, value in islice(rows, _bounded(limit))]
+        return [decode_row(value, StoredTrade) for _, value in islice(rows, bounded_page(limit))]
 
     def fills(
         self, account: bytes, *, limit: int, before: FillPosition | None = None
@@ -77,21 +73,21 @@ class History:
             stop = keys.place_bytes(height, event) + bytes((role,))
         rows = self._database.iterate(keys.ACCOUNT_FILL + account, stop=stop, reverse=True)
         fills = []
-        for key, value in islice(rows, _bounded(limit)):
-            reference = _decode(value, FillReference)
+        for key, value in islice(rows, bounded_page(limit)):
+            reference = decode_row(value, FillReference)
             trade = self._database.get(
                 keys.market_prefix(reference.market) + keys.height_bytes(reference.sequence)
             )
             if trade is None:  # pruned since the iterator was made
                 break
             position = (*keys.read_place(key), key[-1])
-            fills.append(Fill(position, key.endswith(TAKER), _decode(trade, StoredTrade)))
+            fills.append(Fill(position, key.endswith(TAKER), decode_row(trade, StoredTrade)))
         return fills
 
     def closed_order(self, order_id: bytes) -> ClosedOrder | None:
         """Return how an order ended: filled, cancelled, or rejected."""
         value = self._database.get(keys.CLOSED_ORDER + order_id)
-        return None if value is None else _decode(value, ClosedOrder)
+        return None if value is None else decode_row(value, ClosedOrder)
 
     def transactions(
         self, account: bytes, *, limit: int, before: tuple[int, int] | None = None
@@ -107,7 +103,7 @@ class History:
         rows = self._database.iterate(keys.ACCOUNT_TRANSACTION + account, stop=stop, reverse=True)
         found: list[StoredTransaction] = []
         block: list[StoredTransaction] = []
-        for key, _ in islice(rows, _bounded(limit)):
+        for key, _ in islice(rows, bounded_page(limit)):
             height, index = keys.read_place(key)
             if not block or block[0].height != height:
                 block = self._chain.transactions_at(height)
@@ -115,19 +111,3 @@ class History:
                 break
             found.append(block[index])
         return found
-
-
-def _bounded(limit: int) -> int:
-    if not 0 <= limit <= PAGE_ROWS_MAX:
-        raise BrokenInvariant(f"a page of {limit} rows; whoever asks bounds it by {PAGE_ROWS_MAX}")
-    return limit
-
-
-def _decode(value: bytes, kind: type[T]) -> T:
-    try:
-        return decode(value, kind, size_max=RECORD_BYTES_MAX)
-    except Malformed as error:
-        raise StorageFault(
-            f"a record of the database is damaged ({error}); `omninode reset` and let the node "
-            "sync again"
-        ) from error

@@ -19,6 +19,8 @@ SEED_DEFAULT = 1
 EXIT_GRACE_S = 20
 NODE_MODULES = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
 RECURSION_LIMIT = 1_000
+SLOW_TIMEOUT_S = 300
+"""For tests marked slow: real processes share two cores with whatever else runs."""
 
 # No deadline: on a shared two-core machine it measures the neighbours. CI draws the same examples
 # each time, so that it is red for a change only; a developer's machine explores.
@@ -39,6 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=SEED_DEFAULT,
         help="what tests with chance start from; a failure prints the one it had",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests their longer time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 @pytest.hookimpl(wrapper=True)

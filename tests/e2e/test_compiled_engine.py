@@ -42,7 +42,6 @@ def run_flow(source: Path, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_compiled_engine_makes_the_same_hashes(tmp_path: Path, seed: int) -> None:
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "requirements.in"):
         shutil.copy(ROOT / name, tmp_path)

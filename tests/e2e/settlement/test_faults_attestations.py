@@ -21,7 +21,7 @@ from omninode.errors import UserError
 from real_network import RealNode
 from real_settlement import Holder, SettledNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SIGNATURE_HEADER = b"\xc4\x41"
 FORTUNE = "1000000"

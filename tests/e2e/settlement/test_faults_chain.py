@@ -12,7 +12,7 @@ from real_network import RealNode
 from real_settlement import CONFIRMATIONS, Holder, Made, SettledNetwork
 from real_trading import limit_order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 ORDERS = 15
 SLOWER_FACTOR = 3

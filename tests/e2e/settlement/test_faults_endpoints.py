@@ -21,7 +21,7 @@ from real_settlement import (
 )
 from real_trading import limit_order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 HONEST, LYING = 0, 1
 FORTUNE = "1000000"

@@ -22,7 +22,7 @@ from real_network import RealNode
 from real_settlement import CONFIRMATIONS, Made, SettledNetwork, settled_network
 from real_trading import limit_order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 

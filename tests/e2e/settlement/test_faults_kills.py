@@ -10,7 +10,7 @@ import pytest
 from real_network import RealNode
 from real_settlement import SettledNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 BURST = 40

@@ -10,7 +10,7 @@ from eth_account import Account
 from omninode.crypto import checksum_address
 from real_settlement import DEPLOYER, WEI_PER_GAS, SettledNetwork, settled_network
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 PENNILESS, UNWILLING = 1, 2
 ROUNDS = 5

@@ -16,7 +16,7 @@ from omninode.dex.bridge.evm import SettlementDomain, checkpoint_digest, compact
 from omninode.errors import EndpointError
 from real_settlement import SUBMIT, SettledNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 CHECKPOINT = "(uint64,uint64,uint64,uint64,bytes32,bytes32,uint64,bytes32,uint64,bytes32)"

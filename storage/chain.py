@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
 
 from omninode.consensus.types import Block, Certificate, Header
-from omninode.encoding import decode, encode
-from omninode.errors import BrokenInvariant, ConfigError, Malformed, StorageFault
+from omninode.encoding import encode
+from omninode.errors import BrokenInvariant, ConfigError, StorageFault
 from omninode.storage import keys
 from omninode.storage.bridge import BridgeIndex
 from omninode.storage.database import Database
@@ -25,7 +25,6 @@ from omninode.storage.indexes import index_entries, kept_events
 from omninode.storage.journal import Journal
 from omninode.storage.limits import (
     CONTIGUOUS_CHECK_BLOCKS,
-    RECORD_BYTES_MAX,
     SYNC_BLOCKS_MAX,
     SYNC_BYTES_MAX,
 )
@@ -40,6 +39,7 @@ from omninode.storage.records import (
     StoredTransaction,
     SyncRun,
 )
+from omninode.storage.rows import decode_row
 
 FORMAT = 2
 """Version of everything under `keys`; another one is refused."""
@@ -187,7 +187,7 @@ class ChainStore:
             stop=keys.height_bytes(to_height + 1),
             fill_cache=False,
         ):
-            block = self._decode(value, Block)
+            block = decode_row(value, Block)
             if block.header.height != expected:
                 raise self._missing(expected)
             expected += 1
@@ -196,7 +196,7 @@ class ChainStore:
     def certificate_at_or_after(self, height: int) -> tuple[int, Certificate] | None:
         """Return the nearest stored finalization from a height on, with its block's height."""
         for key, value in self._database.iterate(keys.CERTIFICATE, start=keys.height_bytes(height)):
-            return int.from_bytes(key, "big"), self._decode(value, Certificate)
+            return int.from_bytes(key, "big"), decode_row(value, Certificate)
         return None
 
     def blocks_for_sync(
@@ -222,14 +222,14 @@ class ChainStore:
                 far = len(blocks) >= SYNC_BLOCKS_MAX or size > SYNC_BYTES_MAX
                 if certificate is not None or (blocks and far):
                     break
-            transactions = self._decode(bodies, Bodies) if bodies else ()
-            blocks.append(StoredBlock(self._decode(value, Block), transactions))
+            transactions = decode_row(bodies, Bodies) if bodies else ()
+            blocks.append(StoredBlock(decode_row(value, Block), transactions))
             found = self._database.get(keys.CERTIFICATE + key)
             if found is not None:
                 certificate, certified = found, len(blocks)
         if certificate is None:
             return None
-        return SyncRun(tuple(blocks[:certified]), self._decode(certificate, Certificate))
+        return SyncRun(tuple(blocks[:certified]), decode_row(certificate, Certificate))
 
     def transaction(self, transaction_hash: bytes) -> StoredTransaction | None:
         """Return an included transaction with its result."""
@@ -268,7 +268,7 @@ class ChainStore:
     def app_hashes(self, from_height: int) -> dict[int, bytes]:
         """Return the app hashes of the stored blocks from a height on."""
         return {
-            int.from_bytes(key, "big"): self._decode(value, StoredParts).app_hash
+            int.from_bytes(key, "big"): decode_row(value, StoredParts).app_hash
             for key, value in self._database.iterate(
                 keys.PARTS, start=keys.height_bytes(from_height)
             )
@@ -300,16 +300,7 @@ class ChainStore:
 
     def _record(self, key: bytes, kind: type[T]) -> T | None:
         value = self._database.get(key)
-        return None if value is None else self._decode(value, kind)
-
-    def _decode(self, value: bytes, kind: type[T]) -> T:
-        try:
-            return decode(value, kind, size_max=RECORD_BYTES_MAX)
-        except Malformed as error:
-            raise StorageFault(
-                f"a record of the database is damaged ({error}); `omninode reset` and let the node "
-                "sync again"
-            ) from error
+        return None if value is None else decode_row(value, kind)
 
     def _missing(self, height: int) -> StorageFault:
         return StorageFault(

@@ -166,7 +166,8 @@ def test_on_another_chain_for_a_while_a_validator_is_halted_and_goes_on(
     for gate in network.gates[astray.name]:
         gate.answering = answering
     network.wait_state("halted", [astray])
-    assert f"confirmed blocks {fork + 1} to " in network.settlement(astray)["detail"]
+    vanished = f"confirmed blocks {fork + 1} to "
+    network.wait_for(lambda: vanished in network.settlement(astray)["detail"])
     holder.deposit("USDC", "6")
     network.wait_deposits()
     astray.kill()

@@ -8,13 +8,14 @@ Rules
     E3. An endpoint's URL may hold a password or a key; people and logs see its `name` only.
     E4. What is only passed on is checked to be JSON, and stays the text that came: making objects
         of it would hold up everybody else ten times as long.
+    E5. What is passed on has places of its own, so that no user's calls keep the node's waiting.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +27,7 @@ from omninode.contracts.limits import (
     ENDPOINT_CALLS_MAX,
     ERROR_CHARS_MAX,
     ERROR_DATA_BYTES_MAX,
+    FORWARDED_PLACES_MAX,
     FORWARDED_REPLY_BYTES_MAX,
     REPLY_BYTES_MAX,
 )
@@ -62,6 +64,14 @@ class _Refusal(msgspec.Struct):
     code: msgspec.Raw = msgspec.Raw(_NULL)
     message: msgspec.Raw = msgspec.Raw(_NULL)
     data: msgspec.Raw = msgspec.Raw(_NULL)
+
+
+class _Manner(NamedTuple):
+    """How to ask for the node itself, or for somebody else."""
+
+    answers: msgspec.json.Decoder[Any]
+    bytes_max: int
+    places: trio.CapacityLimiter
 
 
 class _Body(httpx.AsyncByteStream):
@@ -108,14 +118,19 @@ class Endpoint:
         self._timeout_s = timeout_s
         self._on_call = on_call
         self._ids = itertools.count(1)
-        self._places = trio.CapacityLimiter(ENDPOINT_CALLS_MAX)
+        own, passed = (
+            trio.CapacityLimiter(places) for places in (ENDPOINT_CALLS_MAX, FORWARDED_PLACES_MAX)
+        )
+        self._own = _Manner(_answers, REPLY_BYTES_MAX, own)
+        self._passed = _Manner(_text_answers, FORWARDED_REPLY_BYTES_MAX, passed)
+        connections_max = ENDPOINT_CALLS_MAX + FORWARDED_PLACES_MAX
         self._client = httpx.AsyncClient(
             # A compressed answer could be a thousand times as long as what was read of it (E1).
             headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
             timeout=None,  # noqa: S113 - the whole call has one deadline, in `_exchange`
             trust_env=False,
             limits=httpx.Limits(
-                max_connections=ENDPOINT_CALLS_MAX, max_keepalive_connections=ENDPOINT_CALLS_MAX
+                max_connections=connections_max, max_keepalive_connections=connections_max
             ),
         )
 
@@ -130,7 +145,7 @@ class Endpoint:
             EndpointError: The endpoint answered with an error.
             EndpointFailure: It did not answer in time, or not with JSON-RPC.
         """
-        return await self._ask(method, params, _answers, REPLY_BYTES_MAX)
+        return await self._ask(method, params, self._own)
 
     async def pass_on(self, method: str, params: list[Any]) -> msgspec.Raw:
         """Ask for somebody else; returns the result as the JSON text that came (E4).
@@ -139,18 +154,14 @@ class Endpoint:
             EndpointError: The endpoint answered with an error.
             EndpointFailure: As for `call`; `too_long` beyond `FORWARDED_REPLY_BYTES_MAX`.
         """
-        result: msgspec.Raw = await self._ask(
-            method, params, _text_answers, FORWARDED_REPLY_BYTES_MAX
-        )
+        result: msgspec.Raw = await self._ask(method, params, self._passed)
         return result
 
-    async def _ask(
-        self, method: str, params: list[Any], answers: msgspec.json.Decoder[Any], bytes_max: int
-    ) -> Any:  # noqa: ANN401 - any JSON
+    async def _ask(self, method: str, params: list[Any], manner: _Manner) -> Any:  # noqa: ANN401
         """Ask, count the call by its outcome, and return the result or raise the error."""
         outcome = FAILED
         try:
-            answer = await self._answer(method, params, answers, bytes_max)
+            answer = await self._answer(method, params, manner)
             refused = bytes(answer.error) != _NULL
             outcome = REFUSED if refused else ANSWERED
         finally:
@@ -160,20 +171,18 @@ class Endpoint:
             raise _error(answer.error)
         return answer.result
 
-    async def _answer(
-        self, method: str, params: list[Any], answers: msgspec.json.Decoder[Any], bytes_max: int
-    ) -> _Answer:
+    async def _answer(self, method: str, params: list[Any], manner: _Manner) -> _Answer:
         number = next(self._ids)
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         try:
             body = msgspec.json.encode(request)
         except (msgspec.MsgspecError, TypeError, RecursionError) as error:
             raise self._failure(f"can not ask {method}: {error}") from None
-        data = await self._exchange(body, bytes_max)
+        data = await self._exchange(body, manner)
         try:
             if not data.isascii():
                 data.decode()  # the decoder does not look into what it leaves as text
-            answer: _Answer = answers.decode(data)
+            answer: _Answer = manner.answers.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise self._failure(f"no JSON-RPC answer: {error}") from None
         # An error for a request that could not be read has no id.
@@ -182,16 +191,16 @@ class Endpoint:
             raise self._failure("the answer to another question")
         return answer
 
-    async def _exchange(self, body: bytes, bytes_max: int) -> bytes:
-        """Post a request; returns the bounded body of the answer (E1)."""
+    async def _exchange(self, body: bytes, manner: _Manner) -> bytes:
+        """Post a request; returns the bounded body of the answer (E1, E5)."""
         try:
             with trio.fail_after(self._timeout_s):
-                async with self._places:
+                async with manner.places:
                     request = self._client.build_request("POST", self._url, content=body)
                     request.stream = _Body(body)
                     response = await self._client.send(request, stream=True)
                     try:
-                        return await self._read(response, bytes_max)
+                        return await self._read(response, manner.bytes_max)
                     finally:
                         await response.aclose()
         except trio.TooSlowError:

@@ -13,6 +13,9 @@ FORWARDED_REPLY_BYTES_MAX: Final = 8 * 1024 * 1024
 ENDPOINT_CALLS_MAX: Final = 8
 """Calls of our own to one endpoint at a time; more wait."""
 
+FORWARDED_PLACES_MAX: Final = 8
+"""Users' calls to one endpoint at a time; more wait."""
+
 FORWARDED_CALLS_MAX: Final = 32
 """Calls of users that are passed on at a time; more wait for their turn or time out."""
 

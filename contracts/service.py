@@ -145,10 +145,11 @@ class SettlementService:
         )
 
     def _state(self) -> tuple[SettlementState, list[str]]:
-        if self._chain is None:
-            return "off", ["no endpoint is configured (settlement.endpoints)"]
-        state, detail = self._chain.follower.state()
-        details = [detail]
+        state: SettlementState = "off"
+        details = ["no endpoint is configured (settlement.endpoints)"]
+        if self._chain is not None:
+            state, detail = self._chain.follower.state()
+            details = [detail]
         if self._contradiction:
             state = "halted"
             details.append(self._contradiction)
@@ -159,7 +160,7 @@ class SettlementService:
                 for _, addresses in disagreement.sides
             )
             details.append(f"validators differ about deposit {disagreement.index}: {sides}")
-        if self._chain.relay is not None:
+        if self._chain is not None and self._chain.relay is not None:
             details.append(self._chain.relay.trouble)
         return state, [detail for detail in details if detail]
 

@@ -70,8 +70,8 @@ _RESULTS: Final = """
 ## Refused in a block
 
 A transaction that was taken may still be refused when its turn comes in a block. It is final then
-like any other, with `code` `rejected` and a `reason`: its nonce is used, and no funds or orders have
-moved. The actions of a batch are judged one by one, each with its own `reason` in `items`.
+like any other, with `code` `rejected` and a `reason`: its nonce is used, and no funds or orders
+have moved. The actions of a batch are judged one by one, each with its own `reason` in `items`.
 `attest_deposits` and `sign_checkpoint` are what validators say; their nodes make them.
 
 """

@@ -10,10 +10,14 @@ import pytest
 import trio
 
 from evm_chain import Refusal, Server, response, served
-from omninode.contracts import endpoint as endpoint_module
 from omninode.contracts.endpoint import Endpoint
 from omninode.contracts.failures import EndpointFailure
-from omninode.contracts.limits import ERROR_CHARS_MAX, FORWARDED_REPLY_BYTES_MAX
+from omninode.contracts.limits import (
+    ERROR_CHARS_MAX,
+    FORWARDED_PLACES_MAX,
+    FORWARDED_REPLY_BYTES_MAX,
+    REPLY_BYTES_MAX,
+)
 from omninode.contracts.ports import Call
 from omninode.errors import EndpointError
 from omninode.node.rpc.limits import RESPONSE_BYTES_MAX
@@ -102,6 +106,30 @@ async def test_an_error_keeps_what_fits(world: World) -> None:
     assert (failure.value.code, str(failure.value), failure.value.data) == (3, "no", None)
 
 
+async def test_calls_that_are_passed_on_keep_none_of_our_own_waiting(world: World) -> None:
+    passed, release = trio.Event(), trio.Event()
+    held = 0
+
+    async def answer(request: bytes) -> bytes:
+        nonlocal held
+        if b"theirs" in request:
+            held += 1
+            if held == FORWARDED_PLACES_MAX:
+                passed.set()
+            await release.wait()
+        number = json.loads(request)["id"]
+        return response(json.dumps({"id": number, "result": "0x1"}).encode())
+
+    world.server.raw = answer
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * FORWARDED_PLACES_MAX):
+            nursery.start_soon(world.endpoint.pass_on, "theirs", [])
+        await passed.wait()
+        assert await world.endpoint.call("ours", []) == "0x1"
+        assert held == FORWARDED_PLACES_MAX
+        release.set()
+
+
 @pytest.mark.parametrize(
     "result", [b"null", b'"0x1"', b'{ "b":1.50, "a":[1e400, "\\u00e9", "\xc3\xa9"], "b":2 }']
 )
@@ -159,9 +187,8 @@ async def test_an_http_error_is_told(world: World) -> None:
     assert "503" in str(await world.fails())
 
 
-async def test_too_long_an_answer_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "REPLY_BYTES_MAX", 10_000)
-    world.says(b'{"id":1,"result":"' + b"a" * 20_000 + b'"}')
+async def test_too_long_an_answer_is_cut_off(world: World) -> None:
+    world.says(b'{"id":1,"result":"' + b"a" * REPLY_BYTES_MAX + b'"}')
     assert (await world.fails()).too_long
 
 

@@ -245,6 +245,12 @@ async def test_without_endpoints_it_signs_and_says_that_it_is_off(tmp_path: Path
         assert not network.services[0].is_claimed(0)
         with pytest.raises(EndpointFailure):
             await network.services[0].forward("eth_chainId", [])
+        genesis, world = network.credited.hash, network.world
+        for place, units in enumerate((1, 2)):
+            lie = deposit(ALICE, units)
+            told = deposited(0, lie, genesis)
+            world.apply(world.attest(place, AttestDeposits(genesis, 1, told[1][-32:], (lie,))))
+        assert "validators differ about deposit 0" in network.services[0].status().detail
 
 
 async def test_while_the_chain_is_away_checkpoints_are_certified(tmp_path: Path) -> None:

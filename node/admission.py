@@ -358,23 +358,28 @@ class Admission:
 
     # --- Life ------------------------------------------------------------------------------------
 
-    async def restore(self, entries: Iterable[tuple[bytes, JournalEntry]]) -> int:
-        """Take back what was acknowledged before a restart; returns how many still count.
+    async def restore(self, entries: Iterable[tuple[bytes, JournalEntry]]) -> Sequence[Transaction]:
+        """Take back what was acknowledged before a restart.
 
         Args:
             entries: As `Journal.load` returns them.
+
+        Returns:
+            All of it, also what can not count any more: somebody may still ask what became of it.
         """
+        acknowledged: list[Transaction] = []
         restored: list[Transaction] = []
         void: list[bytes] = []
         read = [(i, _restored(entry.raw)) for i, entry in entries]
         refusals = iter(await self._signatures.check([t for _, t in read if t is not None]))
         for transaction_hash, transaction in read:
-            if (
-                transaction is None
-                or next(refusals) is not None
-                or self._checks.is_void(transaction)
-            ):
-                log.info("not_restored", hash=transaction_hash.hex())
+            if transaction is None or next(refusals) is not None:
+                log.warning("not_restored", hash=transaction_hash.hex(), reason="damaged")
+                void.append(transaction_hash)
+                continue
+            acknowledged.append(transaction)
+            if self._checks.is_void(transaction):
+                log.info("not_restored", hash=transaction_hash.hex(), reason="void")
                 void.append(transaction_hash)
                 continue
             try:
@@ -386,7 +391,7 @@ class Admission:
                 restored.append(transaction)
         self._send(restored)
         self._forget(void)
-        return len(restored)
+        return acknowledged
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

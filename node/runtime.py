@@ -292,7 +292,8 @@ class Node:
                 outer.start_soon(self._explain_halt)
                 await outer.start(self.network.run)
                 await outer.start(self.admission.run)
-                await self.admission.restore(self.state.journal.load())
+                for transaction in await self.admission.restore(self.state.journal.load()):
+                    self.rpc.receipts.acknowledged(transaction)
                 await outer.start(self.consensus.run)
                 if self.settlement is not None:
                     await outer.start(self.settlement.run)

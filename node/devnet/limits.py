@@ -91,6 +91,9 @@ RECENT_S: Final = 10.0
 
 # --- Report --------------------------------------------------------------------------------------
 
+ASKED_MAX: Final = 32
+"""Transactions that all validators are asked about at a time, at the end."""
+
 DRAIN_DEADLINE_S: Final = 45.0
 """After the load this long is waited until every transaction is final or provably expired: the
 nonce window of 30 s, and room for idle blocks. Then what is left is asked for, one by one."""

@@ -36,12 +36,20 @@ class Load:
     async def open_book(self) -> None:
         """Empty the book of our own orders and lay the opening book; outside of all measures.
 
+        A part of it expires if the validator that acknowledged it dies and stays away: then it is
+        done again, as the next round.
+
         Raises:
             UserError: `no_progress`: it is not final in time.
         """
         with trio.move_on_after(OPENING_DEADLINE_S) as scope:
-            await self._send_all(self._flow.clearing())
-            await self._send_all(self._flow.opening(self._round))
+            while True:
+                expired_before = self._sender.unmeasured_expired
+                await self._send_all(self._flow.clearing())
+                await self._send_all(self._flow.opening(self._round))
+                if self._sender.unmeasured_expired == expired_before:
+                    break
+                self._round += 1
         if scope.cancelled_caught:
             raise UserError(
                 "no_progress",

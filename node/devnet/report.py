@@ -26,6 +26,7 @@ from omninode.errors import UserError
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection
 from omninode.node.devnet.limits import (
+    ASKED_MAX,
     DRAIN_DEADLINE_S,
     DRAIN_STOPPED_S,
     SAME_HEIGHT_DEADLINE_S,
@@ -34,7 +35,7 @@ from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Observer
 from omninode.node.devnet.processes import NodeProcess, resident_megabytes
 from omninode.node.devnet.sender import transaction_state
-from omninode.node.devnet.tracker import Tracker
+from omninode.node.devnet.tracker import Sent, Tracker
 from omninode.node.funds.backing import Backing
 
 Document = dict[str, Any]
@@ -74,23 +75,38 @@ async def drain(tracker: Tracker, change: Change, *, stopped: bool) -> None:
         await change.until(lambda: not tracker.pending)
 
 
-async def count_lost(tracker: Tracker, connections: Sequence[Connection]) -> int:
+async def count_lost(
+    tracker: Tracker, connections: Sequence[Connection], *, nonce_window_ms: int
+) -> int:
     """Return how many acknowledged operations are neither final nor provably expired (R2)."""
     lost = 0
-    for identifier, sent in list(tracker.pending.items()):
-        states = await _ask_everybody(identifier, connections)
+    asking = trio.CapacityLimiter(ASKED_MAX)
+
+    async def judge(identifier: bytes, sent: Sent) -> None:
+        nonlocal lost
+        async with asking:
+            last_ms = sent.nonce + nonce_window_ms
+            states = await _ask_everybody(identifier, connections, last_ms=last_ms)
         if "final" in states:
             tracker.final(identifier, now_s=trio.current_time())
-        elif sent.acknowledged and "expired" not in states:
+        elif "expired" in states:
+            tracker.expired(identifier)
+        elif sent.acknowledged:
             lost += sent.orders
+
+    async with trio.open_nursery() as nursery:
+        for identifier, sent in list(tracker.pending.items()):
+            nursery.start_soon(judge, identifier, sent)
     return lost
 
 
-async def _ask_everybody(identifier: bytes, connections: Sequence[Connection]) -> list[str | None]:
+async def _ask_everybody(
+    identifier: bytes, connections: Sequence[Connection], *, last_ms: int
+) -> list[str | None]:
     states: list[str | None] = []
 
     async def ask(connection: Connection) -> None:
-        states.append(await transaction_state(connection, identifier))
+        states.append(await transaction_state(connection, identifier, last_ms=last_ms))
 
     async with trio.open_nursery() as nursery:
         for connection in connections:
@@ -167,6 +183,7 @@ def final_document(
             "acknowledged": counts.acknowledged,
             "refused": counts.refused,
             "final": counts.final,
+            "expired": counts.expired,
             "lost": lost,
         },
         "trades": run.trades,

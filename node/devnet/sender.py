@@ -7,7 +7,8 @@ Rules
     S3. A transaction whose acknowledgement does not come, because the connection broke or the
         validator froze, goes to another validator, byte for byte: that can not make it count twice.
     S4. What is not known to be final after a while is asked for; what no validator knows is sent
-        again while its nonce may still count.
+        again while its nonce may still count. It has expired once a validator that does not have
+        its result tells a chain time after which it can not count.
 """
 
 from __future__ import annotations
@@ -87,8 +88,13 @@ class Sender:
         self._post(identifier, sent)
         return identifier
 
+    @property
+    def unmeasured_expired(self) -> int:
+        """How many transactions outside the measured flow have expired so far."""
+        return self._tracker.unmeasured_expired
+
     async def settled(self, identifiers: Sequence[bytes]) -> None:
-        """Return once none of these is under way."""
+        """Return once none of these is under way: all are final, refused or expired."""
         pending = self._tracker.pending
         await self._change.until(lambda: all(one not in pending for one in identifiers))
 
@@ -149,26 +155,42 @@ class Sender:
         index = self._next_ready(besides=None)
         if index is None:
             return
-        state = await transaction_state(self._connections[index], identifier)
+        last_ms = sent.nonce + self._nonce_window_ms
+        state = await transaction_state(self._connections[index], identifier, last_ms=last_ms)
         if state == "final":
             self._tracker.final(identifier, now_s=trio.current_time())
-        elif state == "unknown" and sent.nonce + self._nonce_window_ms > _now_ms():
+        elif state == "expired":
+            self._tracker.expired(identifier)
+        elif state == "unknown" and last_ms > _now_ms():
             sent.validator = index
             self._post(identifier, sent)
 
 
-async def transaction_state(connection: Connection, identifier: bytes) -> str | None:
+async def transaction_state(
+    connection: Connection, identifier: bytes, *, last_ms: int
+) -> str | None:
     """Return what a validator says of a transaction: `received`, `final`, `expired` or `unknown`.
 
     `None` if it does not answer.
+
+    Args:
+        connection: The validator.
+        identifier: The transaction's hash.
+        last_ms: The last chain time at which it can count (S4).
     """
+    is_over = False
     try:
+        if last_ms < _now_ms():
+            is_over = (await connection.call("omni_status"))["block_time_ms"] > last_ms
         document: dict[str, Any] = await connection.call(
             "omni_getTransaction", {"hash": "0x" + identifier.hex()}
         )
     except UserError as error:
-        return "unknown" if error.reason == "unknown_transaction" else None
-    return str(document["state"])
+        if error.reason != "unknown_transaction":
+            return None
+        document = {"state": "unknown"}
+    state = str(document["state"])
+    return "expired" if is_over and state != "final" else state
 
 
 async def first_answer(

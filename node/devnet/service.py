@@ -233,7 +233,11 @@ class Devnet:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._rest, stopped)
             await drain(self.tracker, self._change, stopped=stopped)
-        lost = await count_lost(self.tracker, self.observer.connections)
+        lost = await count_lost(
+            self.tracker,
+            self.observer.connections,
+            nonce_window_ms=self.world.genesis.consensus.nonce_window_ms,
+        )
         backing = await self.settlement.backing(stopped=stopped)
         trades = await self._trades() - before.trades
         compared = await compare(

@@ -6,8 +6,9 @@ Rules
     T2. Latency runs from the first sending to the word `final` of the validator that it was sent
         to, at this client. If that validator has nothing to say (it died, or lags), another's word
         counts, and the waiting with it.
-    T3. A transaction is remembered until it is final or refused. Memory is bounded by
-        `PENDING_MAX`; the sender waits at the bound.
+    T3. A transaction is remembered until it is final, refused or expired: that its nonce can not
+        count any more is proven by a validator's chain time. Memory is bounded by `PENDING_MAX`;
+        the sender waits at the bound.
     T4. `counts` is about the measured flow alone; the opening book and the house are tracked
         alike, but not counted.
 """
@@ -54,6 +55,7 @@ class Counts:
     acknowledged: int = 0
     refused: int = 0
     final: int = 0
+    expired: int = 0
 
 
 @dataclass(slots=True)
@@ -62,10 +64,11 @@ class Tracker:
 
     Attributes:
         on_settled: Called when one is not under way any more.
-        pending: Those neither final nor refused, by hash, oldest first.
+        pending: Those neither final nor refused nor expired, by hash, oldest first.
         refusals: Refusals by reason, of everything sent.
         recent: `(when, latency in ms)` of the newest final ones.
         highest_final: The highest block that had one of ours.
+        unmeasured_expired: How many transactions outside the measured flow have expired.
     """
 
     on_settled: Callable[[], None] = lambda: None
@@ -75,6 +78,7 @@ class Tracker:
     latencies: Latencies = field(default_factory=Latencies)
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     highest_final: int = 0
+    unmeasured_expired: int = 0
 
     def sent(self, identifier: bytes, transaction: Sent) -> None:
         """Begin to follow a transaction."""
@@ -124,6 +128,17 @@ class Tracker:
             latency_ms = (now_s - transaction.sent_s) * 1_000
             self.latencies.add(latency_ms)
             self.recent.append((now_s, latency_ms))
+        self.on_settled()
+
+    def expired(self, identifier: bytes) -> None:
+        """Note that a transaction can never be final any more (T3)."""
+        transaction = self.pending.pop(identifier, None)
+        if transaction is None:
+            return
+        if transaction.measured:
+            self.counts.expired += transaction.orders
+        else:
+            self.unmeasured_expired += 1
         self.on_settled()
 
     def overdue(self, *, before_s: float) -> Iterator[tuple[bytes, Sent]]:

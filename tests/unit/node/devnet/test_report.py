@@ -24,15 +24,23 @@ class Validator:
     """Answers as a validator's connection does, from a table."""
 
     def __init__(
-        self, states: dict[str, str] | None = None, hashes: dict[int, str] | None = None
+        self,
+        states: dict[str, str] | None = None,
+        hashes: dict[int, str] | None = None,
+        *,
+        chain_time_ms: int = 0,
     ) -> None:
+        self.chain_time_ms = chain_time_ms
         self.connected = True
         self.states = states or {}
         self.hashes = hashes or {}
         self.asked: list[str] = []
 
-    async def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         await trio.lowlevel.checkpoint()
+        if method == "omni_status":
+            return {"block_time_ms": self.chain_time_ms}
+        assert params is not None
         if method == "omni_getBlock":
             if params["height"] not in self.hashes:
                 raise UserError("unknown_block")
@@ -51,6 +59,11 @@ def pending(tracker: Tracker, identifier: bytes, *, acknowledged: bool = True) -
     return "0x" + identifier.hex()
 
 
+async def lost_of(tracker: Tracker, *validators: Validator, window_ms: int = 10_000) -> int:
+    connections: Any = validators
+    return await count_lost(tracker, connections, nonce_window_ms=window_ms)
+
+
 async def test_what_no_validator_proves_is_lost() -> None:
     tracker = Tracker()
     final, expired = pending(tracker, b"f"), pending(tracker, b"e")
@@ -59,10 +72,24 @@ async def test_what_no_validator_proves_is_lost() -> None:
     pending(tracker, b"n", acknowledged=False)
     first = Validator({received: "received", expired: "expired"})
     second = Validator({final: "final"})
-    lost = await count_lost(tracker, [first, second])  # type: ignore[list-item]
+    lost = await lost_of(tracker, first, second)
     assert lost == 3 + 3  # still received, and unknown to all; orders are counted
     assert tracker.counts.final == 3
     assert len(first.asked) == len(second.asked) == 5
+
+
+async def test_a_chain_time_past_the_window_proves_that_it_has_expired() -> None:
+    tracker = Tracker()
+    final, received = pending(tracker, b"f"), pending(tracker, b"r")
+    pending(tracker, b"u")
+    late, early = Validator({received: "received"}, chain_time_ms=10_001), Validator()
+    assert await lost_of(tracker, early, window_ms=10_000) == 9
+    early.states[final] = "final"
+    assert await lost_of(tracker, early, late, window_ms=10_000) == 6
+    late.chain_time_ms += 1
+    assert await lost_of(tracker, early, late, window_ms=10_000) == 0
+    assert (tracker.counts.final, tracker.counts.expired) == (3, 6)
+    assert not tracker.pending
 
 
 async def test_a_validator_that_is_gone_is_not_asked() -> None:
@@ -70,7 +97,7 @@ async def test_a_validator_that_is_gone_is_not_asked() -> None:
     identifier = pending(tracker, b"f")
     gone = Validator({identifier: "final"})
     gone.connected = False
-    assert await count_lost(tracker, [gone]) == 3  # type: ignore[list-item]
+    assert await lost_of(tracker, gone) == 3
 
 
 async def test_draining_ends_when_all_is_settled() -> None:

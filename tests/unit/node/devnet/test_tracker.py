@@ -94,3 +94,16 @@ def test_quantiles_of_a_few() -> None:
     assert quantile_ms([], 0.5) is None
     assert quantile_ms([3.0, 1.0, 2.0], 0.5) == 2.0
     assert quantile_ms([3.0, 1.0, 2.0], 0.99) == 3.0
+
+
+def test_what_has_expired_is_not_under_way() -> None:
+    told: list[None] = []
+    tracker = Tracker(on_settled=lambda: told.append(None))
+    sent(tracker, b"a", orders=3)
+    sent(tracker, b"b", measured=False)
+    for identifier in (b"a", b"b", b"a"):
+        tracker.expired(identifier)
+    tracker.block(0, 7, [b"a"], now_s=11.0)
+    assert (tracker.counts.expired, tracker.unmeasured_expired, len(told)) == (3, 1, 2)
+    assert tracker.counts.final == 0
+    assert not tracker.pending

@@ -25,6 +25,9 @@ DEFAULT_CHAIN_ID: Final = "local"
 SETTLEMENT_CHAIN_ID: Final = 31_337
 """The chain id that development chains use."""
 
+DEV_CHAIN_IDS: Final = frozenset({1_337, SETTLEMENT_CHAIN_ID})
+"""Chains of developers' tools: whoever runs one makes money on it."""
+
 ASSETS: Final = (
     GenesisAsset(name="USDC", decimals=6),
     GenesisAsset(name="BTC", decimals=8),

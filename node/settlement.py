@@ -7,7 +7,7 @@ are configured.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final, cast
+from typing import cast
 
 import structlog
 
@@ -21,11 +21,9 @@ from omninode.node.clock import wall_clock_ms
 from omninode.node.condition import NodeCondition
 from omninode.node.config import SettlementSection
 from omninode.node.keys.node_keys import NodeKeys
+from omninode.node.local_genesis import DEV_CHAIN_IDS
 from omninode.node.metrics import Metrics
 from omninode.storage import keys as columns
-
-DEV_CHAIN_IDS: Final = frozenset({1337, 31337})
-"""Chains of developers' tools: whoever runs one makes money on it."""
 
 log = structlog.get_logger(subsystem="settlement")
 

@@ -18,10 +18,11 @@ from typing import Any, Final, Protocol
 import trio
 
 from omninode.dex.replay import Replay
+from omninode.node.devnet.layout import WorldOptions
 from omninode.node.devnet.processes import NodeProcess
 from omninode.node.devnet.service import Devnet, Pace, Stop
 from omninode.node.devnet.view import Snapshot
-from omninode.node.devnet.world import World, WorldOptions, opened_world
+from omninode.node.devnet.world import World, opened_world
 from omninode.node.home import Home
 
 Document = dict[str, Any]

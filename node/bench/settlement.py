@@ -48,11 +48,11 @@ from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection
 from omninode.node.devnet.flow import Request
 from omninode.node.devnet.house import Side
+from omninode.node.devnet.layout import VALIDATORS_DEFAULT
 from omninode.node.devnet.limits import CALL_TIMEOUT_S
 from omninode.node.devnet.processes import resident_megabytes
 from omninode.node.devnet.sender import Sender
 from omninode.node.devnet.service import Devnet, Pace
-from omninode.node.devnet.world import VALIDATORS_DEFAULT
 from omninode.node.funds.calls import CHECKPOINTED, DEPOSITED, topic
 from omninode.node.funds.chain import SettlementChain
 

@@ -17,8 +17,8 @@ from omninode.node.cli.invocation import current
 from omninode.node.cli.output import emit, print_fields
 
 if TYPE_CHECKING:
+    from omninode.node.devnet.layout import WorldOptions
     from omninode.node.devnet.service import Devnet, Pace, Stop
-    from omninode.node.devnet.world import WorldOptions
     from omninode.node.home import Home
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -69,8 +69,8 @@ def devnet(
 ) -> None:
     """Run a whole network on this machine until Ctrl-C, with live order flow."""
     signals = _EarlySignals()
+    from omninode.node.devnet.layout import WorldOptions
     from omninode.node.devnet.service import Pace
-    from omninode.node.devnet.world import WorldOptions
 
     home = _home()
     options = WorldOptions(

@@ -5,6 +5,9 @@ embedded    `omninode chain`, in HOME/chain; the default
 anvil       a program of others, in HOME/chain; $OMNINODE_ANVIL, PATH or the tree's node_modules
 URL         a chain that runs already; the deployer's account must have coins there
 ```
+
+A devnet's keys derive from a seed that everybody knows. So only a development chain will do: what
+lies in these accounts on any other, a public test network included, is anybody's.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from omninode.contracts.wire import read_header, read_quantity
 from omninode.crypto import checksum_address
-from omninode.errors import ConfigError, OmniNodeError, UserError
+from omninode.errors import ConfigError, Malformed, OmniNodeError, UserError
 from omninode.node.addresses import check_endpoint_url
 from omninode.node.client import RpcClient
 from omninode.node.devnet.processes import PROGRAM, DevnetProcess
-from omninode.node.local_genesis import SETTLEMENT_CHAIN_ID
+from omninode.node.local_genesis import DEV_CHAIN_IDS, SETTLEMENT_CHAIN_ID
 
 ChainKind = Literal["embedded", "anvil", "url"]
 
@@ -33,6 +37,8 @@ _TREE: Final = Path(__file__).resolve().parents[2]
 _ANVIL_IN_TREE: Final = "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 _ANVIL_STATE_INTERVAL_S: Final = 5
 _ANVIL_GAS_LIMIT: Final = 60_000_000
+_WORD: Final = 2**256
+_HINT: Final = "start it, or leave --chain out for one of the devnet's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,9 @@ def choose_chain(chosen: str, *, port: int, deployer: bytes) -> ChainPlace:
         deployer: Who will deploy the contracts.
 
     Raises:
-        ConfigError: It is none of these.
-        UserError: The chain at the URL does not answer, or its deployer has no coins.
+        ConfigError: It is none of these, or no development chain.
+        UserError: The chain at the URL does not answer, or not as an EVM chain does, or its
+            deployer has no coins.
     """
     url = f"http://127.0.0.1:{port}"
     if chosen == "embedded":
@@ -89,19 +96,43 @@ def choose_chain(chosen: str, *, port: int, deployer: bytes) -> ChainPlace:
     return _running_chain(chosen, deployer)
 
 
+def check_chain_id(chain_id: int) -> None:
+    """Refuse a chain where money may be real, or where strangers could take it.
+
+    Raises:
+        ConfigError: It is no development chain.
+    """
+    if chain_id not in DEV_CHAIN_IDS:
+        known = " or ".join(str(known) for known in sorted(DEV_CHAIN_IDS))
+        raise ConfigError(
+            f"--chain: the chain's id is {chain_id}, a development chain's is {known}: the keys of "
+            "a devnet are public, so on any other chain, also a public test network, anybody can "
+            "take what is in its accounts",
+            hint="leave --chain out, or name a chain that you run yourself, such as anvil",
+        )
+
+
 def _running_chain(url: str, deployer: bytes) -> ChainPlace:
     address = checksum_address(deployer)
     with RpcClient(url) as client:
         try:
-            chain_id = int(client.call("eth_chainId", []), 16)
-            nonce = int(client.call("eth_getTransactionCount", [address, "latest"]), 16)
-            coins = int(client.call("eth_getBalance", [address, "latest"]), 16)
-            block = int(client.call("eth_blockNumber", []), 16)
-        except (OmniNodeError, TypeError, ValueError) as error:
+            chain_id = read_quantity(client.call("eth_chainId", []), below=_WORD)
+            check_chain_id(chain_id)
+            nonce = read_quantity(client.call("eth_getTransactionCount", [address, "latest"]))
+            held = client.call("eth_getBalance", [address, "latest"])
+            coins = read_quantity(held, below=_WORD)
+            block = read_header(client.call("eth_getBlockByNumber", ["latest", False])).number
+        except ConfigError:
+            raise
+        except Malformed as error:
+            raise UserError(
+                "bad_response", f"what answers at {url} is no EVM chain: {error}", hint=_HINT
+            ) from None
+        except OmniNodeError as error:
             raise UserError(
                 "chain_unreachable",
                 f"no settlement chain answers at {url}: {error}",
-                hint="start it, or leave --chain out for one of the devnet's own",
+                hint=_HINT,
             ) from None
     if coins == 0:
         raise UserError(

@@ -5,6 +5,8 @@ Rules
     W2. Nothing but what a devnet makes is ever removed; a folder with anything else is refused.
     W3. Started again, a devnet keeps its keys, its genesis and its chain. Only the ports may be
         chosen anew; the nodes' configurations are then written again.
+    W4. Nothing is written or removed before it is clear that the devnet can be what it is to be,
+        and has its ports (`layout`).
 
 ```
 HOME/node0 … nodeN-1      an ordinary node home each
@@ -20,11 +22,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,18 +33,18 @@ import msgspec
 
 from omninode.crypto import SigningKey, checksum_address
 from omninode.dex.genesis import Genesis
-from omninode.errors import ConfigError, StorageFault, UserError
+from omninode.errors import ConfigError, StorageFault
 from omninode.node.config import NodeConfig
 from omninode.node.devnet import accounts
-from omninode.node.devnet.chain_place import FOLDER, ChainPlace, choose_chain
+from omninode.node.devnet.chain_place import FOLDER, ChainPlace
 from omninode.node.devnet.deployment import Plan, plan_of
 from omninode.node.devnet.genesis import devnet_genesis
-from omninode.node.devnet.limits import (
-    CHAIN_PORT_BELOW,
-    PORTS_DEADLINE_S,
-    PORTS_PER_NODE,
-    PORTS_USED,
-    VALIDATORS_MAX,
+from omninode.node.devnet.layout import (
+    Layout,
+    WorldOptions,
+    changed_layout,
+    check_ports,
+    new_layout,
 )
 from omninode.node.devnet.node_place import DevnetNode
 from omninode.node.genesis_file import read_genesis
@@ -57,10 +58,6 @@ DEVNET_FILE: Final = "devnet.json"
 ACCOUNTS_FOLDER: Final = "accounts"
 PASSWORD_FILE: Final = "password"  # noqa: S105 - the name of a file
 
-VALIDATORS_DEFAULT: Final = 4
-SEED_DEFAULT: Final = 1
-BASE_PORT_DEFAULT: Final = 36650
-
 DELTA_MS: Final = 50
 MIN_BLOCK_INTERVAL_MS: Final = 35
 """All validators share this machine: 20 ms makes so many blocks that two cores are busy and orders
@@ -72,21 +69,7 @@ REQUESTS_PER_SECOND: Final = 1_000_000
 SETTLEMENT_POLL_MS: Final = 250
 """The chain makes a block a second: a deposit should not wait longer for being seen."""
 
-_PORT_POLL_S: Final = 0.05
-
 _OURS: Final = re.compile(r"node\d+|accounts|chain|devnet\.json(\.new)?|omninode\.lock")
-
-
-@dataclass(frozen=True, slots=True)
-class WorldOptions:
-    """What the caller asks for; `None` means what is there, else the default."""
-
-    validators: int | None = None
-    seed: int | None = None
-    base_port: int | None = None
-    chain: str | None = None
-    chain_port: int | None = None
-    reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,34 +123,27 @@ def opened_world(
         UserError: `home_locked`, it is running; `port_in_use`.
         StorageFault: Something can not be written.
     """
-    _check_options(options)
+    _layout(home, options)  # refuses before the folder is touched; what it reads may change (W4)
     _prepare_folder(home)
     with home.locked():
-        known = None if options.reset else _read_document(home)
+        known, layout = _layout(home, options)
+        check_ports(layout)
         if known is None:
             _remove(home)
-            world = _make(home, options)
+            world = _make(home, layout)
             step(f"made keys, genesis and accounts in {home.path}, validators: {len(world.nodes)}")
         else:
-            world = _load(home, options, known)
+            world = _load(home, known, layout)
             step(f"going on with what is in {home.path}, validators: {len(world.nodes)}")
-        _check_ports(world)
         yield world
 
 
-def _check_options(options: WorldOptions) -> None:
-    if options.validators is not None and not 1 <= options.validators <= VALIDATORS_MAX:
-        raise ConfigError(f"--validators {options.validators}: expected 1 to {VALIDATORS_MAX}")
-    if options.seed is not None and not 0 <= options.seed < 2**63:
-        raise ConfigError(f"--seed {options.seed}: expected 0 to 2**63 - 1")
-    last = (options.validators or VALIDATORS_DEFAULT) * PORTS_PER_NODE
-    base = options.base_port
-    least = 1_024 + CHAIN_PORT_BELOW
-    if base is not None and not least <= base <= 65_535 - last:
-        raise ConfigError(f"--base-port {base}: expected {least} to {65_535 - last}")
-    port = options.chain_port
-    if port is not None and not 1_024 <= port <= 65_535:
-        raise ConfigError(f"--chain-port {port}: expected 1024 to 65535")
+def _layout(home: Home, options: WorldOptions) -> tuple[Layout | None, Layout]:
+    """Return what the devnet in a folder was and is to be; `None` if a new one is made."""
+    known = None if options.reset else _read_document(home)
+    if known is None:
+        return None, new_layout(options)
+    return known, changed_layout(options, known, home.path)
 
 
 def _prepare_folder(home: Home) -> None:
@@ -184,17 +160,7 @@ def _prepare_folder(home: Home) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What `devnet.json` says of a devnet that is there."""
-
-    validators: int
-    seed: int
-    base_port: int
-    chain: ChainPlace
-
-
-def _read_document(home: Home) -> _Known | None:
+def _read_document(home: Home) -> Layout | None:
     path = home.path / DEVNET_FILE
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -206,7 +172,7 @@ def _read_document(home: Home) -> _Known | None:
         chain = msgspec.convert(
             {name: document["chain"][name] for name in ChainPlace.__dataclass_fields__}, ChainPlace
         )
-        return _Known(
+        return Layout(
             int(document["validators"]), int(document["seed"]), int(document["base_port"]), chain
         )
     except FileNotFoundError:
@@ -227,16 +193,9 @@ def _remove(home: Home) -> None:
             path.unlink()
 
 
-def _make(home: Home, options: WorldOptions) -> World:
-    count = options.validators or VALIDATORS_DEFAULT
-    seed = SEED_DEFAULT if options.seed is None else options.seed
-    base_port = options.base_port or BASE_PORT_DEFAULT
-    chain = choose_chain(
-        options.chain or "embedded",
-        port=options.chain_port or base_port - CHAIN_PORT_BELOW,
-        deployer=accounts.derive_key(seed, accounts.DEPLOYER).address,
-    )
-    nodes = _nodes(home, count, base_port)
+def _make(home: Home, layout: Layout) -> World:
+    seed, base_port, chain = layout.seed, layout.base_port, layout.chain
+    nodes = _nodes(home, layout.validators, base_port)
     identities = [create_keys(node.home, password=None, light=True) for node in nodes]
     keys = accounts.derive_keys(seed)
     time_ms = time.time_ns() // 1_000_000
@@ -251,73 +210,19 @@ def _make(home: Home, options: WorldOptions) -> World:
     return world
 
 
-def _load(home: Home, options: WorldOptions, known: _Known) -> World:
-    for name, wanted, there in (
-        ("validators", options.validators, known.validators),
-        ("seed", options.seed, known.seed),
-        ("chain", options.chain, _chosen(known.chain)),
-    ):
-        if wanted is not None and wanted != there:
-            raise ConfigError(
-                f"--{name} {wanted}: the devnet in {home.path} was made with {there}",
-                hint="leave the option out to go on with it, or add --reset to start anew",
-            )
-    base_port = options.base_port or known.base_port
-    chain = known.chain
-    if chain.is_ours:
-        moved = base_port - CHAIN_PORT_BELOW if options.base_port else chain.port
-        chain = replace(chain, url=f"http://127.0.0.1:{options.chain_port or moved}")
-    nodes = _nodes(home, known.validators, base_port)
+def _load(home: Home, known: Layout, layout: Layout) -> World:
+    nodes = _nodes(home, layout.validators, layout.base_port)
     for node in nodes:
         node.home.require()
     genesis = read_genesis(nodes[0].home.genesis)
-    keys = accounts.derive_keys(known.seed)
-    world = World(home, genesis, known.seed, base_port, chain, nodes, keys, is_new=False)
-    if base_port != known.base_port or chain != known.chain:  # W3
+    keys = accounts.derive_keys(layout.seed)
+    world = World(
+        home, genesis, layout.seed, layout.base_port, layout.chain, nodes, keys, is_new=False
+    )
+    if layout != known:  # W3
         _write_configs(world, [NodeIdentity.load(node.home.node_key).peer_id for node in nodes])
         _write_document(world)
     return world
-
-
-def _chosen(chain: ChainPlace) -> str:
-    """Return what `--chain` was."""
-    return chain.url if chain.kind == "url" else chain.kind
-
-
-def _check_ports(world: World) -> None:
-    """Refuse ports that somebody else has, before any validator trips over them.
-
-    Systems lend such ports to outgoing connections, too; those are gone in a moment.
-    """
-    deadline_s = time.monotonic() + PORTS_DEADLINE_S
-    for port, name in _ports(world):
-        while not _is_free(port):
-            if time.monotonic() > deadline_s:
-                raise UserError(
-                    "port_in_use",
-                    f"port {port}, for {name}, is in use",
-                    hint="stop who uses it, or choose others with --base-port",
-                )
-            time.sleep(_PORT_POLL_S)
-
-
-def _ports(world: World) -> Iterator[tuple[int, str]]:
-    """Yield the ports that this devnet opens, each with who will have it."""
-    if world.chain.port is not None:
-        yield world.chain.port, "the settlement chain"
-    for node in world.nodes:
-        for port in range(node.p2p_port, node.p2p_port + PORTS_USED):
-            yield port, node.moniker
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _nodes(home: Home, count: int, base_port: int) -> tuple[DevnetNode, ...]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from omninode.crypto import checksum_address
 from omninode.node.devnet import view
+from omninode.node.devnet.layout import WorldOptions
 from omninode.node.devnet.money import MoneyCounts
 from omninode.node.devnet.observer import Seen
 from omninode.node.devnet.tracker import Sent, Tracker
@@ -24,7 +25,7 @@ from omninode.node.devnet.view import (
     summary_line,
     world_lines,
 )
-from omninode.node.devnet.world import WorldOptions, opened_world
+from omninode.node.devnet.world import opened_world
 from omninode.node.home import Home
 
 

@@ -14,7 +14,8 @@ from omninode.dex.exchange import Exchange
 from omninode.errors import ConfigError, UserError
 from omninode.node.config_file import load_config
 from omninode.node.devnet.accounts import HOUSE, MOVERS, PEOPLE, TRADERS_PER_SIDE, derive_key
-from omninode.node.devnet.world import World, WorldOptions, opened_world
+from omninode.node.devnet.layout import WorldOptions
+from omninode.node.devnet.world import World, opened_world
 from omninode.node.home import Home
 from omninode.node.keys.keystore import list_keystores, read_keystore
 
@@ -170,7 +171,7 @@ def test_a_running_devnet_keeps_others_out(world: World) -> None:
 
 
 def test_a_port_in_use_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omninode.node.devnet.world.PORTS_DEADLINE_S", 0.1)
+    monkeypatch.setattr("omninode.node.devnet.layout.PORTS_DEADLINE_S", 0.1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", PORT + 11))
         other.listen()

@@ -9,8 +9,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 from omninode.consensus.types import Header
 from omninode.dex.bridge.evm import withdrawal_leaf
@@ -27,7 +26,7 @@ from omninode.errors import BrokenInvariant, StorageFault
 from omninode.storage import keys
 from omninode.storage.database import Database
 from omninode.storage.records import StoredCheckpoint, StoredDeposit, StoredWithdrawal
-from omninode.storage.rows import bounded_page, decode_row
+from omninode.storage.rows import Page, decode_row, read_page
 
 Entries = list[tuple[bytes, bytes]]
 
@@ -114,31 +113,53 @@ class BridgeHistory:
         self._nodes = WithdrawalNodes(database)
 
     def deposits(
-        self, account: bytes, *, limit: int, before: int | None = None
-    ) -> list[StoredDeposit]:
+        self,
+        account: bytes,
+        *,
+        limit: int,
+        before: int | None = None,
+        subaccount: int | None = None,
+    ) -> Page[StoredDeposit, int]:
         """Return an account's deposits, newest first.
 
         Args:
             account: Its address.
             limit: At most so many, up to `PAGE_ROWS_MAX`.
             before: Only deposits with a lower index than this.
+            subaccount: Only what was credited to that one; by default all there is.
         """
         stop = None if before is None else keys.height_bytes(before)
         rows = self._database.iterate(keys.ACCOUNT_DEPOSIT + account, stop=stop, reverse=True)
-        return [decode_row(value, StoredDeposit) for _, value in islice(rows, bounded_page(limit))]
+        found = (decode_row(value, StoredDeposit) for _, value in rows)
+        return read_page(
+            ((row.event.index, row) for row in found),
+            limit=limit,
+            wanted=lambda row: subaccount in (None, _credited_subaccount(row)),
+        )
 
     def withdrawals(
-        self, account: bytes, *, limit: int, before: int | None = None
-    ) -> list[StoredWithdrawal]:
+        self,
+        account: bytes,
+        *,
+        limit: int,
+        before: int | None = None,
+        subaccount: int | None = None,
+    ) -> Page[StoredWithdrawal, int]:
         """Return an account's withdrawals, newest first; like `deposits`."""
+        return read_page(
+            ((row.event.index, row) for row in self._withdrawals_of(account, before)),
+            limit=limit,
+            wanted=lambda row: subaccount in (None, row.event.subaccount),
+        )
+
+    def _withdrawals_of(self, account: bytes, before: int | None) -> Iterator[StoredWithdrawal]:
         stop = None if before is None else keys.height_bytes(before)
-        rows = self._database.iterate(keys.ACCOUNT_WITHDRAWAL + account, stop=stop, reverse=True)
-        found = []
-        for key, _ in islice(rows, bounded_page(limit)):
+        for key, _ in self._database.iterate(
+            keys.ACCOUNT_WITHDRAWAL + account, stop=stop, reverse=True
+        ):
             withdrawal = self.withdrawal(int.from_bytes(key, "big"))
             assert withdrawal is not None, "both entries are written in one batch"
-            found.append(withdrawal)
-        return found
+            yield withdrawal
 
     def withdrawal(self, index: int) -> StoredWithdrawal | None:
         """Return a withdrawal by its index."""
@@ -169,6 +190,11 @@ class BridgeHistory:
         height = self._database.get(keys.CHECKPOINT_HEIGHT + keys.height_bytes(number))
         value = None if height is None else self._database.get(keys.CHECKPOINT + height)
         return None if value is None else decode_row(value, StoredCheckpoint)
+
+
+def _credited_subaccount(row: StoredDeposit) -> int | None:
+    """Return where a deposit went: nowhere, if it was ignored."""
+    return row.event.subaccount if isinstance(row.event, DepositCredited) else None
 
 
 def _withdrawals(database: Database) -> int:

@@ -5,13 +5,14 @@ What is kept for ever, of money in and out, is in `bridge`.
 Rules
     H1. Entries are written in the batch of their block (`indexes`), so a page never shows a block
         that is not final, and a restart loses none.
-    H2. Pages go backwards from a cursor; a cursor is the place of the last row that was shown, so
-        new blocks do not shift pages.
+    H2. Pages go backwards from a cursor; a cursor is the place of the last row that was shown (or,
+        where only some are asked for, looked at), so new blocks do not shift pages.
     H3. An open order is in the exchange's state, not here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -27,7 +28,7 @@ from omninode.storage.records import (
     StoredTrade,
     StoredTransaction,
 )
-from omninode.storage.rows import bounded_page, decode_row
+from omninode.storage.rows import Page, bounded_page, decode_row, read_page
 
 FillPosition: TypeAlias = tuple[int, int, int]
 """Height, event within the block, and 0 for the maker's or 1 for the taker's side."""
@@ -58,22 +59,34 @@ class History:
         return [decode_row(value, StoredTrade) for _, value in islice(rows, bounded_page(limit))]
 
     def fills(
-        self, account: bytes, *, limit: int, before: FillPosition | None = None
-    ) -> list[Fill]:
+        self,
+        account: bytes,
+        *,
+        limit: int,
+        before: FillPosition | None = None,
+        subaccount: int | None = None,
+    ) -> Page[Fill, FillPosition]:
         """Return an account's sides of trades, newest first.
 
         Args:
             account: Its address.
             limit: At most so many, up to `PAGE_ROWS_MAX`.
-            before: The `position` of the last fill that was shown.
+            before: `next` of the page before this one.
+            subaccount: Only that one's; by default all subaccounts'.
         """
+        return read_page(
+            ((fill.position, fill) for fill in self._fills(account, before)),
+            limit=limit,
+            wanted=lambda fill: subaccount in (None, fill.subaccount),
+        )
+
+    def _fills(self, account: bytes, before: FillPosition | None) -> Iterator[Fill]:
         stop = None
         if before is not None:
             height, event, role = before
             stop = keys.place_bytes(height, event) + bytes((role,))
         rows = self._database.iterate(keys.ACCOUNT_FILL + account, stop=stop, reverse=True)
-        fills = []
-        for key, value in islice(rows, bounded_page(limit)):
+        for key, value in rows:
             reference = decode_row(value, FillReference)
             trade = self._database.get(
                 keys.market_prefix(reference.market) + keys.height_bytes(reference.sequence)
@@ -81,8 +94,7 @@ class History:
             if trade is None:  # pruned since the iterator was made
                 break
             position = (*keys.read_place(key), key[-1])
-            fills.append(Fill(position, key.endswith(TAKER), decode_row(trade, StoredTrade)))
-        return fills
+            yield Fill(position, key.endswith(TAKER), decode_row(trade, StoredTrade))
 
     def closed_order(self, order_id: bytes) -> ClosedOrder | None:
         """Return how an order ended: filled, cancelled, or rejected."""

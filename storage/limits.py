@@ -38,6 +38,10 @@ SYNC_BYTES_MAX: Final = 64 * 2**20
 PAGE_ROWS_MAX: Final = 1_000
 """Most rows of one page of a history; asking for more is refused."""
 
+PAGE_SCANNED_MAX: Final = 2_000
+"""Most rows looked at for one page of some of them only; the page ends there, and the next one goes
+on."""
+
 PRUNE_BLOCKS_PER_STEP: Final = 200
 """Blocks removed by one call of pruning; the rest waits for the next call."""
 

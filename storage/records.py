@@ -161,3 +161,9 @@ class Fill:
     position: tuple[int, int, int]
     is_taker: bool
     stored: StoredTrade
+
+    @property
+    def subaccount(self) -> int:
+        """The account's subaccount on this side of the trade."""
+        trade = self.stored.trade
+        return trade.taker_subaccount if self.is_taker else trade.maker_subaccount

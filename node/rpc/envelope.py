@@ -4,9 +4,9 @@ Rules
     J1. Text is UTF-8 JSON (RFC 8259): no NaN, no Infinity, no comments. Nesting is measured before
         the text meets a recursive parser. Of duplicate members the last one counts, as in
         ECMAScript.
-    J2. `jsonrpc` is exactly "2.0", `method` a string, `params` an object or an array if present,
-        `id` a string, a number or null. An id is echoed as the very bytes it came in, so no number
-        loses digits.
+    J2. `jsonrpc` is exactly "2.0", `method` a string, `params` an object or an array if present
+        (null is as good as absent: many clients send it), `id` a string, a number or null. An id is
+        echoed as the very bytes it came in, so no number loses digits.
     J3. A request without `id` is a notification and gets no response, whatever happens; `"id":
         null` is a request.
     J4. A batch is an array of 1 to `batch_max` requests, each judged on its own; responses keep the
@@ -32,6 +32,7 @@ from omninode.node.rpc.limits import ID_BYTES_MAX, METHOD_CHARS_MAX
 
 NULL_ID: Final = b"null"
 
+_NO_PARAMS: Final = b"{}"
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BATCH = re.compile(rb"[ \t\r\n]*+\[")
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -71,7 +72,7 @@ Request: TypeAlias = Item | Batch
 class _Envelope(msgspec.Struct):
     jsonrpc: Literal["2.0"]
     method: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    params: msgspec.Raw = msgspec.Raw(_NO_PARAMS)
     id: msgspec.Raw = msgspec.Raw()
 
 
@@ -134,6 +135,8 @@ def _parse_one(text: bytes) -> Item:
     if identifier is None:
         return _refuse("invalid_request", "id must be a string, a number or null, and not long")
     params = bytes(envelope.params)
+    if params == b"null":
+        params = _NO_PARAMS
     if params[:1] not in (b"{", b"["):
         return _refuse_call(identifier, "params must be an object or an array")
     if len(envelope.method) > METHOD_CHARS_MAX:

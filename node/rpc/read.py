@@ -23,7 +23,25 @@ MarketName = Annotated[
 AddressText = Annotated[
     str,
     msgspec.Meta(
-        min_length=42, max_length=46, description="An address; `/N` behind it names a subaccount."
+        min_length=42,
+        max_length=46,
+        description="An address; `/N` behind it names a subaccount, which is `/0` without.",
+    ),
+]
+AccountText = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=42,
+        max_length=46,
+        description="An address. It is about the whole account: `/N` is refused.",
+    ),
+]
+ListedText = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=42,
+        max_length=46,
+        description="An address: all its subaccounts. With `/N` behind it: only that one.",
     ),
 ]
 ClientIdText = Annotated[str, msgspec.Meta(min_length=1, max_length=36)]
@@ -68,6 +86,21 @@ def read_address(text: str) -> tuple[bytes, int | None]:
     if int(number) > SUBACCOUNT_MAX:
         raise InvalidParams(f"address: subaccounts go to {SUBACCOUNT_MAX}, not {number}")
     return parsed, int(number)
+
+
+def read_account(text: str) -> bytes:
+    """Read the address of a whole account.
+
+    Raises:
+        InvalidParams: It is none, or it names a subaccount.
+    """
+    address, subaccount = read_address(text)
+    if subaccount is not None:
+        raise InvalidParams(
+            f"address: this is about the whole account, not about subaccount {subaccount}",
+            hint=f"leave out /{subaccount}",
+        )
+    return address
 
 
 def read_hash(text: str) -> bytes:

@@ -25,10 +25,13 @@ Generated from the code by `python -m omninode.node.rpc.reference`; `rpc.discove
 as an OpenRPC document.
 
 JSON-RPC 2.0 on one port (`rpc.port`): HTTP `POST /` with `Content-Type: application/json`, or a
-WebSocket to `GET /`. Parameters go by name or by position. Batches, notifications and error codes
-are those of the specification; an id is echoed as it came. Amounts, prices and sizes are decimal
-text in human units, hashes 0x hex, times milliseconds since the epoch; every answer that reads the
-state says for which `height`.
+WebSocket to `GET /`. Parameters go by name or by position; `"params": null` says that there are
+none. Batches, notifications and error codes are those of the specification; an id is echoed as it
+came. Amounts, prices and sizes are decimal text in human units, hashes 0x hex, times milliseconds
+since the epoch; every answer that reads the state says for which `height`.
+
+An `address` of a list, without more, stands for all subaccounts of the account; with `/N` behind
+it, also `/0`, for that subaccount alone. What is about whole accounts refuses `/N`.
 
 ```
 curl -s http://127.0.0.1:36651/ -H 'Content-Type: application/json' \\
@@ -56,7 +59,9 @@ the newest sizes; nothing else is dropped. A client that falls too far behind is
 `eth_*`, `net_*` and `web3_*` go to the node's endpoint of the settlement chain and come back as
 they are, errors too, so that a wallet or a library of an EVM chain can use the node as its
 endpoint. What is listed below passes, in single calls and in batches, with parameters by position;
-nothing that signs with an endpoint's keys, and no filters and subscriptions.
+nothing that signs with an endpoint's keys, and no filters and subscriptions. An endpoint need not
+have all of it: one that lacks a method answers -32601 itself, as the dev chain of `omninode devnet`
+does to `eth_createAccessList`, `eth_getProof` and the methods about uncles.
 
 ## Errors
 

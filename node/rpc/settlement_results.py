@@ -132,7 +132,9 @@ class CheckpointShown(TypedDict):
 class WithdrawalProof(TypedDict):
     """What `withdraw` of the contract takes to pay a withdrawal out; anybody may call it.
 
-    `checkpoint` has the members of the contract's struct; `calldata` is the whole call.
+    `calldata` is the whole call, ready to be sent to `contract`. `checkpoint` is the contract's own
+    struct: its member names (`timeMs`, `stateRoot`) in its order. `amount_units` is the `amount` in
+    the token's base units, as the call has it.
     """
 
     id: int
@@ -140,7 +142,8 @@ class WithdrawalProof(TypedDict):
     asset: str
     token: str
     recipient: str
-    amount: Units
+    amount: str
+    amount_units: Units
     leaf: str
     proof: list[str]
     checkpoint: dict[str, Any]

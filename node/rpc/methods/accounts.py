@@ -27,6 +27,7 @@ from omninode.node.rpc.read import (
     CursorText,
     HashText,
     Limit,
+    ListedText,
     MarketName,
     read_address,
     read_cursor,
@@ -43,13 +44,13 @@ Document = dict[str, Any]
 class GetAccount(Params, frozen=True):
     """Whose account; with `/N`, only that subaccount."""
 
-    address: AddressText
+    address: ListedText
 
 
 class GetOpenOrders(Params, frozen=True):
     """Whose orders; with `/N`, only that subaccount's."""
 
-    address: AddressText
+    address: ListedText
     market: MarketName | None = None
 
 
@@ -62,9 +63,9 @@ class GetOrder(Params, frozen=True):
 
 
 class GetFills(Params, frozen=True):
-    """Whose fills, and which page of them."""
+    """Whose fills, and which page of them; with `/N`, only that subaccount's."""
 
-    address: AddressText
+    address: ListedText
     before: CursorText | None = None
     limit: Limit = LIMIT_DEFAULT
 
@@ -168,15 +169,18 @@ def _received_order(node: Services, order_id: bytes) -> Document | None:
 
 @method("omni_getFills", result=results.Fills, cost=2)
 def get_fills(context: Context[Services], params: GetFills) -> Document:
-    """List an account's fills, newest first."""
+    """List an account's fills, newest first.
+
+    With `/N` a page may hold fewer than `limit`, even none, and not be the last: `next` tells.
+    """
     node = context.node
-    address, _ = read_address(params.address)
+    address, subaccount = read_address(params.address)
     limit = read_limit(params.limit, node.list_max)
     cursor = read_cursor(params.before, 3)
     if cursor is not None and cursor[2] > 1:
         raise InvalidParams("before: no cursor of ours", hint="take `next` of the last page")
     before = None if cursor is None else (cursor[0], cursor[1], cursor[2])
-    rows = node.history.fills(address, limit=limit, before=before)
+    page = node.history.fills(address, limit=limit, before=before, subaccount=subaccount)
     specs = node.genesis.market_specs
     return {
         "height": node.exchange.height,
@@ -189,7 +193,7 @@ def get_fills(context: Context[Services], params: GetFills) -> Document:
                 height=row.stored.height,
                 time_ms=row.stored.time_ms,
             )
-            for row in rows
+            for row in page.rows
         ],
-        "next": write_cursor(rows[-1].position) if len(rows) == limit else None,
+        "next": None if page.next is None else write_cursor(page.next),
     }

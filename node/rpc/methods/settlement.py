@@ -17,9 +17,9 @@ from omninode.node.rpc.context import Context
 from omninode.node.rpc.ports import Services
 from omninode.node.rpc.read import (
     LIMIT_DEFAULT,
-    AddressText,
     Height,
     Limit,
+    ListedText,
     read_address,
     read_limit,
 )
@@ -38,9 +38,9 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class GetDeposits(Params, frozen=True):
-    """Whose deposits, and which page of them."""
+    """Whose deposits, and which page of them; with `/N`, only what that subaccount got."""
 
-    address: AddressText
+    address: ListedText
     before: Annotated[
         Index | None, msgspec.Meta(description="Only deposits with a lower `index`.")
     ] = None
@@ -48,9 +48,9 @@ class GetDeposits(Params, frozen=True):
 
 
 class GetWithdrawals(Params, frozen=True):
-    """Whose withdrawals, and which page of them."""
+    """Whose withdrawals, and which page of them; with `/N`, only that subaccount's."""
 
-    address: AddressText
+    address: ListedText
     before: Annotated[
         Index | None, msgspec.Meta(description="Only withdrawals with a lower `id`.")
     ] = None
@@ -71,17 +71,23 @@ class GetWithdrawalProof(Params, frozen=True):
 
 @method("omni_getDeposits", result=results.Deposits, cost=2)
 def get_deposits(context: Context[Services], params: GetDeposits) -> Document:
-    """List the deposits of an account that the exchange has credited, newest first."""
+    """List the deposits of an account that the exchange has credited, newest first.
+
+    With `/N` a page may hold fewer than `limit`, even none, and not be the last: `next` tells. What
+    was ignored went to no subaccount, and is listed without `/N` only.
+    """
     node = context.node
-    address, _ = read_address(params.address)
+    address, subaccount = read_address(params.address)
     limit = read_limit(params.limit, node.list_max)
-    rows = node.history.bridge.deposits(address, limit=limit, before=params.before)
+    page = node.history.bridge.deposits(
+        address, limit=limit, before=params.before, subaccount=subaccount
+    )
     return {
         "height": node.exchange.height,
         "address": checksum_address(address),
         "credited_count": node.exchange.state.bridge.deposits.credited.count,
-        "deposits": [_deposit(node, row) for row in rows],
-        "next": rows[-1].event.index if len(rows) == limit else None,
+        "deposits": [_deposit(node, row) for row in page.rows],
+        "next": page.next,
     }
 
 
@@ -107,20 +113,25 @@ def _deposit(node: Services, stored: StoredDeposit) -> Document:
 
 @method("omni_getWithdrawals", result=results.Withdrawals, cost=2)
 def get_withdrawals(context: Context[Services], params: GetWithdrawals) -> Document:
-    """List an account's withdrawals with how far they are, newest first."""
+    """List an account's withdrawals with how far they are, newest first.
+
+    With `/N` a page may hold fewer than `limit`, even none, and not be the last: `next` tells.
+    """
     node = context.node
-    address, _ = read_address(params.address)
+    address, subaccount = read_address(params.address)
     limit = read_limit(params.limit, node.list_max)
-    rows = node.history.bridge.withdrawals(address, limit=limit, before=params.before)
+    page = node.history.bridge.withdrawals(
+        address, limit=limit, before=params.before, subaccount=subaccount
+    )
     certified = _covered(node.history.bridge.checkpoint_at())
     claimable = _covered(checkpoint_on_chain(node))
     return {
         "height": node.exchange.height,
         "address": checksum_address(address),
         "withdrawals": [
-            _withdrawal(node, row, certified=certified, claimable=claimable) for row in rows
+            _withdrawal(node, row, certified=certified, claimable=claimable) for row in page.rows
         ],
-        "next": rows[-1].event.index if len(rows) == limit else None,
+        "next": page.next,
     }
 
 
@@ -185,8 +196,10 @@ def get_checkpoint(context: Context[Services], params: GetCheckpoint) -> Documen
 def get_withdrawal_proof(context: Context[Services], params: GetWithdrawalProof) -> Document:
     """Return what the contract needs to pay a withdrawal out.
 
-    The proof is against the newest checkpoint that the contract holds, and stays good for the 256
-    checkpoints after it.
+    `calldata` is ready to be sent to `contract`, by anybody and without value. Who builds the call
+    takes `checkpoint`, which is the contract's own struct with its own member names, then `index`,
+    `token`, `recipient`, `amount_units` and `proof`. The proof is against the newest checkpoint
+    that the contract holds, and stays good for the 256 checkpoints after it.
     """
     node = context.node
     contract = contract_text(node)
@@ -204,7 +217,8 @@ def get_withdrawal_proof(context: Context[Services], params: GetWithdrawalProof)
         "asset": event.asset,
         "token": checksum_address(event.token),
         "recipient": checksum_address(event.recipient),
-        "amount": str(amount),
+        "amount": asset_text(node.genesis, event.asset, event.amount),
+        "amount_units": str(amount),
         "leaf": "0x" + leaf.hex(),
         "proof": ["0x" + sibling.hex() for sibling in proof],
         "checkpoint": struct_document(checkpoint),

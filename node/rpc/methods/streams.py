@@ -17,7 +17,7 @@ from omninode.node.rpc.market_reads import market_named, ticker, whole_book
 from omninode.node.rpc.methods.node import stored_head
 from omninode.node.rpc.outbox import Stream
 from omninode.node.rpc.ports import Services
-from omninode.node.rpc.read import AddressText, MarketName, read_address
+from omninode.node.rpc.read import AccountText, MarketName, read_account
 from omninode.node.rpc.registry import Params, method
 from omninode.node.rpc.session import Session, not_on_http
 
@@ -32,7 +32,7 @@ class Subscribe(Params, frozen=True):
 
     channel: Literal["blocks", "trades", "book", "ticker", "orders", "fills"]
     market: MarketName | None = None
-    address: AddressText | None = None
+    address: AccountText | None = None
 
 
 class Unsubscribe(Params, frozen=True):
@@ -120,10 +120,7 @@ def _topic(node: Services, params: Subscribe) -> Topic:
     if params.market is not None:
         return channel, market_named(node.exchange, params.market).spec.name
     if params.address is not None:
-        address, subaccount = read_address(params.address)
-        if subaccount is not None:
-            raise InvalidParams("address: a channel is about an account, not a subaccount")
-        return channel, address
+        return channel, read_account(params.address)
     return channel, ""
 
 

@@ -33,12 +33,12 @@ from omninode.node.rpc.limits import CALL_TIMEOUT_S, SYNC_TIMEOUT_MS_MAX
 from omninode.node.rpc.ports import Services
 from omninode.node.rpc.read import (
     LIMIT_DEFAULT,
-    AddressText,
+    AccountText,
     CursorText,
     HashText,
     Limit,
     TransactionHex,
-    read_address,
+    read_account,
     read_cursor,
     read_hash,
     read_limit,
@@ -94,7 +94,7 @@ class GetTransaction(Params, frozen=True):
 class GetTransactions(Params, frozen=True):
     """Whose transactions, and which page of them."""
 
-    address: AddressText
+    address: AccountText
     before: CursorText | None = None
     limit: Limit = LIMIT_DEFAULT
 
@@ -111,7 +111,7 @@ class GetTypedData(Params, frozen=True):
 class GetLimits(Params, frozen=True):
     """Whose limits."""
 
-    address: AddressText
+    address: AccountText
 
 
 @method("omni_sendTransaction", result=results.Sent, errors=REFUSALS)
@@ -256,7 +256,7 @@ def get_transaction(context: Context[Services], params: GetTransaction) -> Docum
 def get_transactions(context: Context[Services], params: GetTransactions) -> Document:
     """List the final transactions that acted for an account, newest first."""
     node = context.node
-    address, _ = read_address(params.address)
+    address = read_account(params.address)
     limit = read_limit(params.limit, node.list_max)
     cursor = read_cursor(params.before, 2)
     before = None if cursor is None else (cursor[0], cursor[1])
@@ -316,5 +316,5 @@ def get_typed_data(context: Context[Services], params: GetTypedData) -> Document
 @method("omni_getLimits", result=results.Limits)
 def get_limits(context: Context[Services], params: GetLimits) -> Document:
     """Tell what an account may still send, and which nonces are good now."""
-    address, _ = read_address(params.address)
+    address = read_account(params.address)
     return limits_view(context.node.exchange, address)

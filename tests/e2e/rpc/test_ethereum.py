@@ -115,14 +115,14 @@ async def test_an_error_comes_back_as_it_is(node: Node, error: dict[str, Any]) -
 
 async def test_parameters_are_by_position_or_absent(node: Node) -> None:
     node.chain.answers["eth_chainId"] = "0x7a69"
-    for request in ({}, {"params": []}, {"params": {}}):
+    for request in ({}, {"params": []}, {"params": {}}, {"params": None}):
         whole = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", **request}
         reply = (await node.client.http.post("/", json=whole)).json()
         assert reply["result"] == "0x7a69"
-    assert node.chain.heard == [("eth_chainId", [])] * 3
+    assert node.chain.heard == [("eth_chainId", [])] * 4
     named = (await node.client.reply("eth_chainId", {"block": "latest"})).json()
     assert named["error"]["code"] == -32602
-    assert len(node.chain.heard) == 3
+    assert len(node.chain.heard) == 4
 
 
 async def test_a_batch_mixes_both_chains(node: Node) -> None:

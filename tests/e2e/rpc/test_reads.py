@@ -75,6 +75,10 @@ async def test_account_open_orders_and_fills(world: World, client: Client) -> No
     assert [fill["trade_id"] for fill in pages] == [5, 4, 3, 2, 1]
     assert {fill["liquidity"] for fill in pages} == {"taker"}
     assert (await client.call("omni_getFills", address=address(STRANGER)))["fills"] == []
+    own = await client.call("omni_getFills", address=address(BOB) + "/0")
+    assert own["fills"] == pages
+    other = await client.call("omni_getFills", address=address(BOB) + "/1")
+    assert (other["fills"], other["next"]) == ([], None)
 
 
 async def test_transactions_of_an_account_in_pages(world: World, client: Client) -> None:
@@ -133,6 +137,8 @@ async def test_blocks_with_transactions_events_and_certificate(
         ("omni_getFills", {"address": address(BOB), "before": "1:2:2"}, "invalid_params"),
         ("omni_getFills", {"address": address(BOB), "before": "9" * 40}, "invalid_params"),
         ("omni_getTransactions", {"address": address(BOB), "before": "a:b"}, "invalid_params"),
+        ("omni_getTransactions", {"address": address(BOB) + "/0"}, "invalid_params"),
+        ("omni_getLimits", {"address": address(BOB) + "/5"}, "invalid_params"),
         ("omni_getTransactions", {"address": address(BOB), "limit": 1001}, "invalid_params"),
         ("omni_getAccount", {"address": "bob"}, "invalid_params"),
         ("omni_getAccount", {"address": address(BOB) + "/01"}, "invalid_params"),

@@ -134,6 +134,34 @@ async def test_deposits_of_an_account(world: World, client: Client, chain: Chain
     assert account["subaccounts"][0]["balances"][0]["total"] == "1.5"
 
 
+async def test_lists_of_one_subaccount(world: World, client: Client, chain: Chain) -> None:
+    for index, subaccount in enumerate((0, 5, 1, 5, 1, 1)):
+        await chain.deposit(USDC_TOKEN, ALICE.address, index + 1, subaccount)
+    await chain.deposit(b"\xee" * 20, ALICE.address, 9)
+    for subaccount in (0, 5, 0, 1):
+        amount = "0.000001"
+        await client.send(world.sign(ALICE, Withdraw(subaccount, "USDC", amount, RECIPIENT)))
+        await world.block()
+    whole = {
+        "omni_getDeposits": {None: [6, 5, 4, 3, 2, 1, 0], 0: [0], 1: [5, 4, 2], 5: [3, 1], 7: []},
+        "omni_getWithdrawals": {None: [3, 2, 1, 0], 0: [2, 0], 1: [3], 5: [1], 7: []},
+    }
+    for name, number in (("omni_getDeposits", "index"), ("omni_getWithdrawals", "id")):
+        for subaccount, expected in whole[name].items():
+            text = address(ALICE) if subaccount is None else f"{address(ALICE)}/{subaccount}"
+            for limit in (1, 2, 100):
+                found, before = [], None
+                while True:
+                    page = await client.call(name, address=text, limit=limit, before=before)
+                    rows = page[name.removeprefix("omni_get").lower()]
+                    found += [row[number] for row in rows]
+                    assert subaccount is None or {row["address"] for row in rows} <= {text}
+                    before = page["next"]
+                    if before is None:
+                        break
+                assert found == expected
+
+
 async def test_the_way_of_a_withdrawal(
     world: World, client: Client, chain: Chain, side: Side
 ) -> None:
@@ -153,11 +181,8 @@ async def test_the_way_of_a_withdrawal(
     side.checkpoint = 1
     assert await states() == ["claimable", "claimable"]
     proof = await client.call("omni_getWithdrawalProof", id=0)
-    assert (proof["amount"], proof["asset"], proof["checkpoint"]["number"]) == (
-        "2250000",
-        "USDC",
-        1,
-    )
+    assert (proof["amount"], proof["amount_units"], proof["asset"]) == ("2.25", "2250000", "USDC")
+    assert proof["checkpoint"]["number"] == 1
     side.claimed = {0}
     assert await states() == ["claimable", "claimed"]
 
@@ -214,7 +239,9 @@ async def test_a_proof_is_what_the_contract_takes(
             function, given = contract.decode_function_input(proof["calldata"])
             assert function.fn_name == "withdraw"
             assert given["index"] == proof["id"] == proof["index"] == index
-            assert given["amount"] == int(Decimal(f"{index + 1}.5") * 10**6) == int(proof["amount"])
+            assert proof["amount"] == f"{index + 1}.5"
+            assert given["amount"] == int(Decimal(proof["amount"]) * 10**6)
+            assert given["amount"] == int(proof["amount_units"])
             assert given["token"] == proof["token"]
             assert given["recipient"] == proof["recipient"]
             assert ["0x" + node.hex() for node in given["proof"]] == proof["proof"]

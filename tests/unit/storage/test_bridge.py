@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
@@ -18,6 +19,9 @@ from omninode.encoding import amount_to_bytes
 from omninode.errors import BrokenInvariant, StorageFault
 from omninode.storage import keys
 from omninode.storage import pruning as pruning_module
+from omninode.storage import rows as rows_module
+from omninode.storage.limits import PAGE_SCANNED_MAX
+from omninode.storage.rows import Page
 
 TOKEN, RECIPIENT = b"\xcc" * 20, b"\xdd" * 20
 COUNT = 21
@@ -91,13 +95,14 @@ async def test_withdrawals_page_backwards(
     withdrawals: SimpleNamespace, world: SimpleNamespace
 ) -> None:
     bridge = withdrawals.history.bridge
-    rows = bridge.withdrawals(world.alice, limit=1_000)
+    rows = bridge.withdrawals(world.alice, limit=1_000).rows
     assert [row.event.index for row in rows] == [*range(COUNT - 1, -1, -2)]
     assert rows[0] == bridge.withdrawal(COUNT - 1)
     assert rows[-1].event == withdrawal(0, world.alice)
     assert (rows[-1].height, rows[-1].time_ms) == (1, 2_000)
-    assert bridge.withdrawals(world.alice, limit=3, before=rows[4].event.index) == rows[5:8]
-    assert bridge.withdrawals(b"\0" * 20, limit=3) == []
+    page = bridge.withdrawals(world.alice, limit=3, before=rows[4].event.index)
+    assert page == Page(rows[5:8], rows[7].event.index)
+    assert bridge.withdrawals(b"\0" * 20, limit=3) == Page([], None)
     assert bridge.withdrawal(COUNT) is None
     with pytest.raises(BrokenInvariant):
         bridge.withdrawals(world.alice, limit=1_001)
@@ -127,11 +132,44 @@ async def test_deposits_page_backwards(
     ignored = DepositIgnored(10, b"\xee" * 20, world.alice, amount_to_bytes(7))
     await store.chain.commit(maker.block(events=(ignored, deposit(11, world.bob))))
     bridge = open_store().history.bridge
-    rows = bridge.deposits(world.alice, limit=1_000)
+    rows = bridge.deposits(world.alice, limit=1_000).rows
     assert [row.event.index for row in rows] == [*range(10, -1, -1)]
     assert (rows[0].event, rows[0].height) == (ignored, 11)
-    assert bridge.deposits(world.alice, limit=4, before=7) == rows[4:8]
-    assert [row.event for row in bridge.deposits(world.bob, limit=9)] == [deposit(11, world.bob)]
+    assert bridge.deposits(world.alice, limit=4, before=7) == Page(rows[4:8], 3)
+    [row] = bridge.deposits(world.bob, limit=9).rows
+    assert row.event == deposit(11, world.bob)
+
+
+@pytest.mark.parametrize("scanned_max", [1, 4, PAGE_SCANNED_MAX])
+async def test_deposits_and_withdrawals_of_one_subaccount(
+    store: SimpleNamespace,
+    maker: SimpleNamespace,
+    world: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    scanned_max: int,
+) -> None:
+    monkeypatch.setattr(rows_module, "PAGE_SCANNED_MAX", scanned_max)
+    whose = [0, 5, 1, 1, 5, 1, 1, 1, 0, 1, 5, 5]
+    for index, subaccount in enumerate(whose):
+        made = deposit(index, world.alice), withdrawal(index, world.alice)
+        events = [msgspec.structs.replace(event, subaccount=subaccount) for event in made]
+        await store.chain.commit(maker.block(events=tuple(events)))
+    ignored = DepositIgnored(len(whose), b"\xee" * 20, world.alice, amount_to_bytes(7))
+    await store.chain.commit(maker.block(events=(ignored,)))
+    bridge = store.history.bridge
+    for read in (bridge.deposits, bridge.withdrawals):
+        for subaccount in (0, 1, 5, 2):
+            wanted = [i for i in range(len(whose) - 1, -1, -1) if whose[i] == subaccount]
+            for limit in (1, 2, 100):
+                found: list[int] = []
+                page = read(world.alice, limit=limit, subaccount=subaccount)
+                while True:
+                    assert len(page.rows) <= limit
+                    found += [row.event.index for row in page.rows]
+                    if page.next is None:
+                        break
+                    page = read(world.alice, limit=limit, subaccount=subaccount, before=page.next)
+                assert found == wanted
 
 
 async def test_checkpoints_by_height_and_number(
@@ -163,8 +201,8 @@ async def test_pruning_leaves_them(
         await store.chain.commit(maker.block(events=(*events, certified(index + 1, index + 1))))
     assert await store.pruner.step(before_ms=10**15) == 5
     bridge = open_store().history.bridge
-    assert len(bridge.deposits(world.alice, limit=10)) == 6
-    assert len(bridge.withdrawals(world.alice, limit=10)) == 6
+    assert len(bridge.deposits(world.alice, limit=10).rows) == 6
+    assert len(bridge.withdrawals(world.alice, limit=10).rows) == 6
     assert bridge.checkpoint(1) is not None
     root = root_of(leaf(index) for index in range(6))
     assert verify(leaf(0), bridge.withdrawal_proof(0, count=6), root)

@@ -2,11 +2,29 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
 from omninode.dex.events import OrderRejected
 from omninode.errors import BrokenInvariant
+from omninode.storage import rows as rows_module
+from omninode.storage.limits import PAGE_SCANNED_MAX
+from omninode.storage.rows import Page
+
+
+def pages(read: Callable[..., Page], limit: int) -> list[Any]:
+    """Read all pages, none of them longer than the limit."""
+    found: list[Any] = []
+    before = None
+    while True:
+        page = read(limit=limit, before=before)
+        assert len(page.rows) <= limit
+        found += page.rows
+        before = page.next
+        if before is None:
+            return found
 
 
 @pytest.fixture
@@ -39,16 +57,48 @@ async def test_trades_page_backwards(store: SimpleNamespace, world: SimpleNamesp
 
 
 async def test_fills_show_both_sides(store: SimpleNamespace, world: SimpleNamespace) -> None:
-    rows = store.history.fills(world.alice, limit=1_000)
-    assert [row.stored.trade.sequence for row in rows] == [*range(40, 0, -1)]
-    assert [row.is_taker for row in rows] == [True, False] * 20
+    every = store.history.fills(world.alice, limit=1_000).rows
+    assert [row.stored.trade.sequence for row in every] == [*range(40, 0, -1)]
+    assert [row.is_taker for row in every] == [True, False] * 20
     for size in (1, 7):
-        paged, before = [], None
-        while page := store.history.fills(world.alice, limit=size, before=before):
-            paged += page
-            before = page[-1].position
-        assert paged == rows
-    assert store.history.fills(b"\0" * 20, limit=10) == []
+        assert pages(lambda **page: store.history.fills(world.alice, **page), size) == every
+    assert store.history.fills(b"\0" * 20, limit=10) == Page([], None)
+
+
+async def test_fills_of_one_subaccount(
+    store: SimpleNamespace,
+    maker: SimpleNamespace,
+    world: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each side of a trade counts for its own subaccount, whatever else lies between."""
+    for sequence in range(41, 53):
+        mixed = msgspec.structs.replace(
+            world.trade(sequence, maker=world.alice, taker=world.alice),
+            maker_subaccount=5 if sequence % 3 == 0 else 1,
+            taker_subaccount=0 if sequence % 4 == 0 else 5,
+        )
+        await store.chain.commit(maker.block(events=(mixed,)))
+    every = store.history.fills(world.alice, limit=1_000).rows
+    for scanned_max in (1, 3, PAGE_SCANNED_MAX):
+        monkeypatch.setattr(rows_module, "PAGE_SCANNED_MAX", scanned_max)
+        for subaccount in (0, 1, 5, 6):
+
+            def read(number: int = subaccount, **page: Any) -> Page:
+                return store.history.fills(world.alice, subaccount=number, **page)
+
+            wanted = [row for row in every if row.subaccount == subaccount]
+            assert bool(wanted) == (subaccount != 6)
+            for size in (1, 4, 1_000):
+                assert pages(read, size) == wanted
+
+
+async def test_what_one_page_looks_through_is_bounded(
+    store: SimpleNamespace, world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "PAGE_SCANNED_MAX", 7)
+    page = store.history.fills(world.alice, limit=1, subaccount=9)
+    assert page == Page([], store.history.fills(world.alice, limit=7).rows[-1].position)
 
 
 async def test_a_trade_with_oneself_is_two_fills(
@@ -56,19 +106,19 @@ async def test_a_trade_with_oneself_is_two_fills(
 ) -> None:
     own = world.trade(41, maker=world.alice, taker=world.alice)
     await store.chain.commit(maker.block(events=(own,)))
-    taken, made = store.history.fills(world.alice, limit=2)
+    taken, made = store.history.fills(world.alice, limit=2).rows
     assert taken.stored == made.stored
     assert (taken.is_taker, made.is_taker) == (True, False)
-    assert store.history.fills(world.alice, limit=1, before=taken.position) == [made]
+    assert store.history.fills(world.alice, limit=1, before=taken.position).rows == [made]
 
 
 async def test_transactions_page_backwards(store: SimpleNamespace, world: SimpleNamespace) -> None:
-    rows = store.history.transactions(world.bob, limit=1_000)
-    assert [row.height for row in rows] == [*range(20, 0, -1)]
-    assert all(row.raw == world.transaction(world.bob, row.height) for row in rows)
-    assert all(row.index == 1 for row in rows)
-    later = store.history.transactions(world.bob, limit=3, before=(rows[4].height, rows[4].index))
-    assert later == rows[5:8]
+    every = store.history.transactions(world.bob, limit=1_000)
+    assert [row.height for row in every] == [*range(20, 0, -1)]
+    assert all(row.raw == world.transaction(world.bob, row.height) for row in every)
+    assert all(row.index == 1 for row in every)
+    later = store.history.transactions(world.bob, limit=3, before=(every[4].height, every[4].index))
+    assert later == every[5:8]
 
 
 async def test_closed_orders_by_id(store: SimpleNamespace, world: SimpleNamespace) -> None:

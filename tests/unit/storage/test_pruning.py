@@ -47,7 +47,7 @@ async def test_old_blocks_go_with_all_their_entries(
     assert again.chain.blocks_for_sync(15, count_max=9, bytes_max=10**6) is None
     assert list(again.chain.state_records()) == [(b"x", b"state")]
     assert len(again.history.trades(world.market, limit=100)) == 5
-    assert len(again.history.fills(world.alice, limit=100)) == 5
+    assert len(again.history.fills(world.alice, limit=100).rows) == 5
     assert len(again.history.transactions(world.alice, limit=100)) == 5
     counts = columns(again)
     assert counts.pop(keys.META) == 3

@@ -59,6 +59,13 @@ def test_absent_params_are_none_given_by_name() -> None:
     assert one('{"jsonrpc":"2.0","method":"m","id":1}') == Call("m", b"{}", b"1")
 
 
+def test_null_params_are_absent_ones() -> None:
+    assert one('{"jsonrpc":"2.0","method":"m","params": null,"id":1}') == Call("m", b"{}", b"1")
+    assert one('{"jsonrpc":"2.0","method":"m","params":null}') == Call("m", b"{}", None)
+    batch = read('[{"jsonrpc":"2.0","method":"m","params":null,"id":1}]')
+    assert batch == Batch((Call("m", b"{}", b"1"),))
+
+
 def test_without_id_it_is_a_notification_and_with_null_it_is_not() -> None:
     notified = one('{"jsonrpc":"2.0","method":"m"}')
     asked = one('{"jsonrpc":"2.0","method":"m","id":null}')
@@ -133,7 +140,6 @@ def test_what_is_not_json_is_a_parse_error_with_null(text: bytes | str) -> None:
         '{"jsonrpc":"2.0"}',
         '{"jsonrpc":"2.0","method":null}',
         '{"jsonrpc":"2.0","method":"m","params":"bar"}',
-        '{"jsonrpc":"2.0","method":"m","params":null}',
         '{"jsonrpc":"2.0","method":"m","params":1}',
     ],
 )

@@ -43,6 +43,7 @@ from omninode.contracts.devchain.views import (
     receipt_view,
     transaction_view,
 )
+from omninode.crypto import keccak256
 
 Arguments = list[Any]
 Method = Callable[[Arguments], Any]
@@ -85,6 +86,7 @@ class Methods:
             "net_listening": lambda _: True,
             "net_peerCount": lambda _: "0x0",
             "web3_clientVersion": lambda _: f"omninode-devchain/{__version__}",
+            "web3_sha3": lambda given: data(keccak256(read_data(argument(given, 0), 0))),
             "eth_syncing": lambda _: False,
             "eth_accounts": lambda _: [],
             "eth_blockNumber": lambda _: quantity(chain.head.number),

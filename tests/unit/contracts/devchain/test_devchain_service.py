@@ -45,6 +45,19 @@ async def test_it_answers_mines_and_goes_on_where_it_was(tmp_path: Path) -> None
             nursery.cancel_scope.cancel()
 
 
+async def test_it_hashes_for_a_caller(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(run_chain, settings(tmp_path))
+        async with httpx.AsyncClient(base_url=url) as client:
+            empty = await ask(client, "web3_sha3", "0x")
+            assert empty["result"] == (
+                "0xc5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+            )
+            assert (await ask(client, "web3_sha3", "abc"))["error"]["code"] == -32602
+            assert (await ask(client, "eth_getProof"))["error"]["code"] == -32601
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_failing_disk_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_store: Store, _changes: Changes) -> None:
         raise StorageFault("no space left")

@@ -24,6 +24,15 @@ POOL_PER_VALIDATOR_MAX: Final = 128
 Overflow: as above.
 """
 
+FIRST_PER_VALIDATOR_MAX: Final = 4
+"""What one validator says that a block takes before all else. Overflow: it waits in line."""
+
+VALIDATORS_SHARE: Final = 4
+"""The part of a block, one in so many, that is for what validators say before all else is taken.
+
+Overflow: as above; what they leave of it goes to all else.
+"""
+
 # --- Admission -----------------------------------------------------------------------------------
 
 INLINE_SIGNATURES_MAX: Final = 16

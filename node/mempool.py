@@ -1,4 +1,4 @@
-"""Checked transactions that are not final yet, oldest first. No input, output or clock.
+"""Checked transactions that are not final yet, in the order they came. No input, output or clock.
 
 Rules
     M1. The pool is bounded by count, by bytes and per signer. At a bound the newest is refused:
@@ -9,6 +9,9 @@ Rules
         has passed its nonce window, so that it can provably never count (PROTOCOL.md P8).
     M4. A block gets the oldest first, of funded accounts and of validators, up to a number per
         signer, per block and of bytes (inclusion policy, P3). What does not fit stays and is next.
+    M5. What validators say goes first, so that deposits and checkpoints do not wait behind a
+        backlog of orders: a few of each validator, within a share of the block. The rest of it has
+        its place in line.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ from dataclasses import dataclass
 
 from omninode.dex.transaction import SCHEME_VALIDATOR, Transaction
 from omninode.errors import UserError
-from omninode.node.limits import POOL_PER_VALIDATOR_MAX
+from omninode.node.limits import (
+    FIRST_PER_VALIDATOR_MAX,
+    POOL_PER_VALIDATOR_MAX,
+    VALIDATORS_SHARE,
+)
 
 EXPIRY_BUCKET_MS = 1_000
 """Transactions expire in groups of this much nonce time, so one may stay this much longer."""
@@ -67,6 +74,49 @@ def _nonce_key(transaction: Transaction) -> _NonceKey:
     return (transaction.account, transaction.signer, transaction.nonce)
 
 
+def _validators_share(limits: BlockLimits) -> BlockLimits:
+    """Return the part of a block that is for what validators say, before all else (M5)."""
+    return BlockLimits(
+        bytes_max=limits.bytes_max // VALIDATORS_SHARE,
+        count_max=max(1, limits.count_max // VALIDATORS_SHARE),
+        per_signer_max=min(FIRST_PER_VALIDATOR_MAX, limits.per_signer_max),
+    )
+
+
+class _Choice:
+    """What was chosen for a block so far, in the order it goes in."""
+
+    def __init__(self, funded: Funded) -> None:
+        self.chosen: dict[bytes, None] = {}
+        self._funded = funded
+        self._known: dict[bytes, bool] = {}
+        self._per_signer: dict[bytes, int] = {}
+        self._bytes = 0
+
+    def take(self, candidates: Iterable[tuple[bytes, Transaction]], limits: BlockLimits) -> None:
+        """Choose more, while all that is chosen is within limits."""
+        for transaction_hash, transaction in candidates:
+            if len(self.chosen) >= limits.count_max:
+                break
+            size = len(transaction.raw)
+            count = self._per_signer.get(transaction.signer, 0)
+            if self._bytes + size > limits.bytes_max or count >= limits.per_signer_max:
+                continue
+            if transaction_hash in self.chosen or not self._is_payable(transaction):
+                continue
+            self.chosen[transaction_hash] = None
+            self._per_signer[transaction.signer] = count + 1
+            self._bytes += size
+
+    def _is_payable(self, transaction: Transaction) -> bool:
+        if transaction.scheme == SCHEME_VALIDATOR:
+            return True
+        account = transaction.account
+        if account not in self._known:
+            self._known[account] = self._funded(account)
+        return self._known[account]
+
+
 class Mempool:
     """Pending transactions in order of arrival.
 
@@ -79,6 +129,7 @@ class Mempool:
         self._limits = limits
         self._nonce_window_ms = nonce_window_ms
         self._entries: dict[bytes, _Entry] = {}
+        self._said: dict[bytes, Transaction] = {}
         self._by_nonce: dict[_NonceKey, bytes] = {}
         self._per_signer: dict[tuple[int, bytes], int] = {}
         self._buckets: dict[int, set[bytes]] = {}
@@ -127,6 +178,8 @@ class Mempool:
         held = self._per_signer.get(payer, 0)
         self._check_room(transaction, held)
         self._entries[transaction_hash] = _Entry(transaction, received_ms)
+        if transaction.scheme == SCHEME_VALIDATOR:
+            self._said[transaction_hash] = transaction
         self._by_nonce[key] = transaction_hash
         self._per_signer[payer] = held + 1
         bucket = transaction.nonce // EXPIRY_BUCKET_MS
@@ -177,6 +230,7 @@ class Mempool:
         if entry is None:
             return None
         transaction = entry.transaction
+        self._said.pop(transaction_hash, None)
         del self._by_nonce[_nonce_key(transaction)]
         payer = _payer(transaction)
         held = self._per_signer[payer] - 1
@@ -192,39 +246,25 @@ class Mempool:
         if not self._entries:
             # A dict keeps the holes of removed keys and walks over them; an empty one starts anew.
             self._entries = {}
+        if not self._said:
+            self._said = {}
         return transaction
 
     def select(
         self, excluded: Collection[bytes], *, limits: BlockLimits, funded: Funded
     ) -> tuple[bytes, ...]:
-        """Choose transactions for a block (M4).
+        """Choose transactions for a block (M4, M5).
 
         Args:
             excluded: Hashes in the ancestry that are not executed yet; a set.
             limits: What fits.
             funded: Asked once per account.
         """
-        chosen: list[bytes] = []
-        per_signer: dict[bytes, int] = {}
-        known: dict[bytes, bool] = {}
-        bytes_left = limits.bytes_max
-        for transaction_hash, transaction in self._outside(excluded):
-            if len(chosen) == limits.count_max:
-                break
-            size = len(transaction.raw)
-            count = per_signer.get(transaction.signer, 0)
-            if size > bytes_left or count >= limits.per_signer_max:
-                continue
-            account = transaction.account
-            if transaction.scheme != SCHEME_VALIDATOR:
-                if account not in known:
-                    known[account] = funded(account)
-                if not known[account]:
-                    continue
-            chosen.append(transaction_hash)
-            per_signer[transaction.signer] = count + 1
-            bytes_left -= size
-        return tuple(chosen)
+        choice = _Choice(funded)
+        said = ((i, said) for i, said in self._said.items() if i not in excluded)
+        choice.take(said, _validators_share(limits))
+        choice.take(self._outside(excluded), limits)
+        return tuple(choice.chosen)
 
     def oldest_ms(self, excluded: Collection[bytes], *, funded: Funded) -> int | None:
         """Return when the oldest transaction arrived that a block could take now, if there is one.

@@ -17,7 +17,11 @@ from omninode.dex.transaction import (
     Transaction,
 )
 from omninode.errors import UserError
-from omninode.node.limits import POOL_PER_VALIDATOR_MAX
+from omninode.node.limits import (
+    FIRST_PER_VALIDATOR_MAX,
+    POOL_PER_VALIDATOR_MAX,
+    VALIDATORS_SHARE,
+)
 from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
 
 WINDOW_MS = 30_000
@@ -196,6 +200,45 @@ def test_no_flood_of_orders_shuts_out_what_validators_say() -> None:
     assert held.add(spoken, received_ms=NOW + 5)
     assert spoken.hash in held.select(set(), limits=BLOCK, funded=lambda _: False)
     assert held.oldest_ms(set(), funded=lambda _: False) == NOW + 5
+
+
+def test_a_block_takes_first_what_validators_say() -> None:
+    held = pool()
+    orders = fill(held, [transaction(NOW + index, owner=1 + index % 7) for index in range(100)])
+    said = fill(held, [word(NOW + index, validator=v) for index in range(2) for v in (8, 9)])
+    limits = BlockLimits(bytes_max=10**6, count_max=20, per_signer_max=20)
+    assert held.select(set(), limits=limits, funded=everybody) == (*said, *orders[:16])
+    # What is in the ancestry is not taken again, and what was executed is forgotten.
+    chosen = held.select({said[0], orders[0]}, limits=limits, funded=everybody)
+    assert chosen == (*said[1:], *orders[1:18])
+    held.remove(said)
+    assert held.select(set(), limits=limits, funded=everybody) == tuple(orders[:20])
+
+
+def test_what_validators_say_goes_first_within_a_share_of_the_block() -> None:
+    """The rest of it waits in line with everything else, so a talkative one delays little."""
+    held = pool()
+    orders = fill(held, [transaction(NOW + index) for index in range(100)])
+    said = fill(held, [word(NOW + index) for index in range(FIRST_PER_VALIDATOR_MAX + 3)])
+    others = fill(held, [word(NOW, validator=v) for v in range(10, 60)])
+    first = said[:FIRST_PER_VALIDATOR_MAX]
+
+    def chosen(**more: int) -> tuple[bytes, ...]:
+        bounds = {"bytes_max": 10**6, "count_max": 40, "per_signer_max": 1_000, **more}
+        return held.select(set(), limits=BlockLimits(**bounds), funded=everybody)
+
+    share = 40 // VALIDATORS_SHARE
+    assert chosen() == (*first, *others[: share - len(first)], *orders[: 40 - share])
+    assert chosen(count_max=1) == (said[0],)
+    assert chosen(per_signer_max=1)[:2] == (said[0], others[0])
+    size, order_size = len(word(NOW).raw), len(transaction(NOW).raw)
+    room = VALIDATORS_SHARE * 3 * size
+    assert chosen(bytes_max=room)[:4] == (*said[:3], orders[0])
+    assert len(chosen(bytes_max=room)) == 3 + (room - 3 * size) // order_size
+    whole = chosen(count_max=1_000)
+    assert set(whole) == {*orders, *said, *others}
+    assert len(whole) == len(set(whole))
+    assert whole[-1] == said[-1] or whole[-1] in others
 
 
 def test_what_one_validator_says_is_bounded_apart_from_its_orders() -> None:

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from omninode.errors import ConfigError, EndpointError, UserError
 
-TIMEOUT_S: Final = 15
+TIMEOUT_S: Final = 20
+"""Longer than a node itself waits for the settlement chain, so that it can say who is silent."""
+
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A longer answer is refused: no method returns so much."""
 
@@ -92,23 +94,42 @@ class RpcClient:
             data = response.read(RESPONSE_BYTES_MAX + 1)
         except TimeoutError:
             self.close()
-            raise UserError(
-                "node_unreachable", f"{self.url} did not answer in time", hint=_UNREACHABLE_HINT
-            ) from None
+            raise self._unreachable("it did not answer in time") from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise UserError(
-                "node_unreachable", f"no node answers at {self.url}: {why}", hint=_UNREACHABLE_HINT
-            ) from None
+            raise self._unreachable(why) from None
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
             raise self._strange(f"HTTP {response.status} without JSON") from None
 
+    def _unreachable(self, why: str) -> UserError:
+        return UserError(
+            "node_unreachable", f"no node answers at {self.url}: {why}", hint=_UNREACHABLE_HINT
+        )
+
     def _strange(self, what: str) -> UserError:
         return UserError(
             "bad_response", f"{self.url} is no OmniNode: {what}", hint="check the URL and its port"
+        )
+
+
+class EndpointClient(RpcClient):
+    """Calls an endpoint of the settlement chain itself, not through a node."""
+
+    def _unreachable(self, why: str) -> UserError:
+        return UserError(
+            "settlement_unreachable",
+            f"the settlement endpoint {self.url} does not answer: {why}",
+            hint="start that endpoint, name another, or leave --endpoint out to ask by the node",
+        )
+
+    def _strange(self, what: str) -> UserError:
+        return UserError(
+            "bad_response",
+            f"{self.url} is no endpoint of a settlement chain: {what}",
+            hint="check the URL after --endpoint, and its port",
         )
 
 

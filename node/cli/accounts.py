@@ -61,12 +61,17 @@ def unlock(who: str, *, keystore: Path | None, password_file: Path | None) -> Si
 
     Raises:
         UserError: `unknown_key` or `wrong_password`.
-        ConfigError: The keystore or the password can not be read.
+        ConfigError: A subaccount is named, or the keystore or the password can not be read.
     """
     from omninode.node.keys.keystore import find_keystore, read_keystore
     from omninode.node.keys.passwords import read_password
 
     folder = keystore_folder(keystore)
+    if "/" in who:
+        raise ConfigError(
+            f"--from {who}: expected a key, without a subaccount",
+            hint="a command that can use another subaccount takes its number by --subaccount",
+        )
     entry = find_keystore(folder, who)
     password = read_password(password_file, purpose=entry.name, fallback=folder / DEVNET_PASSWORD)
     return read_keystore(entry.path, password)

@@ -5,26 +5,44 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from omninode.dex.decimals import DECIMALS_MAX
 from omninode.errors import ConfigError
 
 PPM_PER_PERCENT_DIGITS: Final = 4
 """One percent is 10**4 parts in a million."""
 
-_DECIMAL = re.compile(r"[0-9]{1,64}(\.[0-9]{1,64})?")
+WHOLE_DIGITS_MAX: Final = 39
+"""The largest amount, 2**128 - 1 units, has so many digits."""
+
+SHOWN_MAX: Final = 64
+"""Characters of a wrong number that are repeated."""
+
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def positive_decimal(text: str, *, flag: str) -> str:
     """Return a positive number as canonical decimal text: `1.50` is signed as `1.5`.
 
     Raises:
-        ConfigError: Not a plain decimal number, or not above zero.
+        ConfigError: Not a plain decimal number, not above zero, or with too many digits.
     """
+    shown = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
     if _DECIMAL.fullmatch(text) is None:
-        raise ConfigError(f"{flag} {text[:64]}: expected a number such as 1.25, without exponent")
+        raise ConfigError(f"{flag} {shown}: expected a number such as 1.25, without exponent")
     whole, _, fraction = text.partition(".")
     whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
     if whole == "0" and not fraction:
-        raise ConfigError(f"{flag} {text[:64]}: expected a number above zero")
+        raise ConfigError(f"{flag} {shown}: expected a number above zero")
+    if len(whole) > WHOLE_DIGITS_MAX:
+        raise ConfigError(
+            f"{flag} {shown}: too large, with {len(whole)} digits before the point",
+            hint=f"at most {WHOLE_DIGITS_MAX}",
+        )
+    if len(fraction) > DECIMALS_MAX:
+        raise ConfigError(
+            f"{flag} {shown}: too fine, with {len(fraction)} digits after the point",
+            hint=f"at most {DECIMALS_MAX}",
+        )
     return f"{whole}.{fraction}" if fraction else whole
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from omninode.errors import ConfigError
 from omninode.node.cli.accounts import (
     FromAccount,
     KeystoreFolder,
@@ -15,11 +16,15 @@ from omninode.node.cli.accounts import (
     keystore_folder,
     unlock,
 )
-from omninode.node.cli.amounts import positive_decimal
+from omninode.node.cli.amounts import positive_decimal, split_subaccount
 from omninode.node.cli.endpoint import RpcUrl, connect
 from omninode.node.cli.order import Wait, require_accepted
 from omninode.node.cli.output import emit, note, print_fields
 from omninode.node.cli.steps import shown_steps
+from omninode.node.funds.limits import WITHDRAWAL_ID_MAX
+
+SUBACCOUNT_MAX: Final = 999
+"""As the contract has it."""
 
 Asset = Annotated[str, typer.Option(help="Such as USDC.")]
 Amount = Annotated[str, typer.Option(help="In units of the asset, such as 12.5.")]
@@ -37,23 +42,30 @@ def deposit(
         str | None,
         typer.Option(
             metavar="ACCOUNT",
-            help="Who gets it on the exchange: address or name. Default: the same account.",
+            help="Who gets it on the exchange: address or name, with /N or not. Default: the same"
+            " account.",
         ),
     ] = None,
-    subaccount: Annotated[int, typer.Option(min=0, max=999, help="Subaccount that gets it.")] = 0,
+    subaccount: Annotated[
+        int, typer.Option(min=0, max=SUBACCOUNT_MAX, help="Subaccount that gets it.")
+    ] = 0,
     wait: WaitCredited = True,
     rpc: RpcUrl = None,
     keystore: KeystoreFolder = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Move tokens from the settlement chain to the exchange, through the node's own eth_* calls."""
+    """Move tokens from the settlement chain to the exchange, through the node's own eth_* calls.
+
+    Waits also while the settlement chain does not answer.
+    """
     import trio
 
     from omninode.crypto import parse_address
     from omninode.node.cli.settlement import deposit_funds
 
     units = positive_decimal(amount, flag="--amount")
-    receiver = None if to is None else parse_address(account_address(to, keystore=keystore))
+    name, subaccount = _receiver(to, subaccount)
+    receiver = None if name is None else parse_address(account_address(name, keystore=keystore))
     key = unlock(account, keystore=keystore, password_file=password_file)
     with connect(rpc) as node, shown_steps() as tell:
         document: dict[str, Any] = trio.run(
@@ -94,10 +106,15 @@ def withdraw(
     import trio
 
     from omninode.crypto import checksum_address
-    from omninode.node.cli.settlement import find_withdrawal
+    from omninode.node.cli.settlement import check_withdrawal, find_withdrawal
     from omninode.node.cli.transactions import send, sign_action
 
     units = positive_decimal(amount, flag="--amount")
+    if recipient is not None and "/" in recipient:
+        raise ConfigError(
+            f"--recipient {recipient}: an account of the settlement chain has no subaccounts",
+            hint="leave the /N out; --subaccount N names the paying one",
+        )
     receiver = None if recipient is None else account_address(recipient, keystore=keystore)
     key = unlock(account, keystore=keystore, password_file=password_file)
     with connect(rpc) as node, shown_steps() as tell:
@@ -109,6 +126,7 @@ def withdraw(
             "amount": units,
             "recipient": receiver or address,
         }
+        check_withdrawal(node, address, subaccount, asset, units, receiver or address)
         transaction = sign_action(node, key, fields, nonces=keystore_folder(keystore))
         tell("withdrawing")
         sent = send(node, transaction, wait=wait)
@@ -120,14 +138,21 @@ def withdraw(
 
 
 def claim(
-    withdrawal: Annotated[int, typer.Argument(metavar="ID", min=0, help="The withdrawal's id.")],
+    withdrawal: Annotated[
+        int,
+        typer.Argument(metavar="ID", min=0, max=WITHDRAWAL_ID_MAX, help="The withdrawal's id."),
+    ],
     *,
     account: FromAccount,
     rpc: RpcUrl = None,
     keystore: KeystoreFolder = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Get the tokens of a withdrawal; waits for its checkpoint. --from only pays the gas."""
+    """Get the tokens of a withdrawal; waits for its checkpoint. --from only pays the gas.
+
+    Waits also while the settlement chain does not answer. It is safe to repeat: a withdrawal is
+    paid once.
+    """
     import trio
 
     from omninode.node.cli.settlement import claim_funds
@@ -136,6 +161,20 @@ def claim(
     with connect(rpc) as node, shown_steps() as tell:
         document = trio.run(partial(claim_funds, node, key, withdrawal, tell=tell))
     emit(document, lambda: print_fields(document))
+
+
+def _receiver(to: str | None, subaccount: int) -> tuple[str | None, int]:
+    """Return whose account gets a deposit, `None` for one's own, and which subaccount."""
+    if to is None:
+        return None, subaccount
+    name, number = split_subaccount(to)
+    if "/" not in to:
+        return name, subaccount
+    if subaccount not in {0, number}:
+        raise ConfigError(f"--to {to} and --subaccount {subaccount} name two subaccounts")
+    if number > SUBACCOUNT_MAX:
+        raise ConfigError(f"--to {to}: a subaccount's number is at most {SUBACCOUNT_MAX}")
+    return name, number
 
 
 def _print_withdrawal(document: dict[str, Any], account: str) -> None:

@@ -21,6 +21,7 @@ from omninode.node.cli.endpoint import RpcUrl, connect
 from omninode.node.cli.failures import CommandFailed
 from omninode.node.cli.invocation import not_supported
 from omninode.node.cli.output import emit, print_fields, print_table
+from omninode.node.cli.rejections import rejected
 from omninode.node.cli.transactions import Sent, send, sign_action
 from omninode.node.client import RpcClient
 
@@ -302,8 +303,7 @@ def _order_after(node: RpcClient, identifier: str, result: dict[str, Any]) -> di
 def _report_order(document: dict[str, Any]) -> None:
     if document.get("state") == "rejected":
         reason = str(document.get("reason") or "rejected")
-        words = reason.replace("_", " ")
-        raise CommandFailed(reason, f"the order was rejected: {words}", document=document)
+        raise rejected("the order", reason, document)
     emit(document, lambda: _print_order(document))
 
 
@@ -352,5 +352,4 @@ def require_accepted(document: dict[str, Any]) -> None:
     """
     if document.get("code") == "rejected":
         reason = str(document.get("reason") or "rejected")
-        words = reason.replace("_", " ")
-        raise CommandFailed(reason, f"the transaction was rejected: {words}", document=document)
+        raise rejected("the transaction", reason, document)

@@ -84,7 +84,11 @@ def network_domain(node: RpcClient) -> Domain:
             genesis_hash=bytes.fromhex(genesis["genesis_hash"].removeprefix("0x")),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError("bad_response", f"{node.url} does not tell its genesis") from None
+        raise UserError(
+            "bad_response",
+            f"{node.url} does not tell its genesis",
+            hint="name another node with --rpc",
+        ) from None
 
 
 def send(node: RpcClient, transaction: Transaction, *, wait: bool) -> Sent:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from omninode.errors import OmniNodeError
 from omninode.node.cli.endpoint import RpcUrl, connect
-from omninode.node.cli.failures import CommandFailed
+from omninode.node.cli.failures import CommandFailed, failure_of
 from omninode.node.cli.output import emit, print_fields, print_table
 from omninode.node.cli.steps import Tell, shown_steps
 
@@ -44,20 +45,46 @@ def verify(
 ) -> None:
     """Compare the exchange's balances with the tokens in its contract, to the last unit.
 
-    Works while money moves. Exit code 1 if anything is not backed.
+    Works while money moves. Exit code 1 if anything is not backed, and also if they could not be
+    compared: with --json, "ok" is false in the first case and null in the second, and "reason" says
+    why ("not_backed", "node_unreachable", "settlement_unreachable", ...).
+    """
+    document = _document(rpc, endpoint)
+    if not document["ok"]:
+        document["reason"] = "not_backed"
+        failed = CommandFailed("not_backed", _why(document), document=document)
+        failed.hint = "compare again with another node and --endpoint; then tell the validators"
+        raise failed
+    document["reason"] = None
+    emit(document, lambda: _print(document))
+
+
+def _document(rpc: str | None, endpoint: str | None) -> dict[str, Any]:
+    """Compare both sides.
+
+    Raises:
+        ConfigError: A URL is wrong.
+        CommandFailed: They could not be compared.
     """
     import trio
 
-    from omninode.node.client import RpcClient
+    from omninode.node.client import EndpointClient
 
     with ExitStack() as stack:
         node = stack.enter_context(connect(rpc))
-        chain = node if endpoint is None else stack.enter_context(RpcClient(endpoint))
+        chain = node if endpoint is None else stack.enter_context(EndpointClient(endpoint))
         tell = stack.enter_context(shown_steps())
-        document = trio.run(_compare, node, chain, tell).document()
-    if not document["ok"]:
-        raise CommandFailed("not_backed", _why(document), document=document)
-    emit(document, lambda: _print(document))
+        try:
+            return trio.run(_compare, node, chain, tell).document()
+        except OmniNodeError as error:
+            failure = failure_of(error)
+            failed = CommandFailed(
+                failure.reason,
+                f"could not compare: {' '.join(failure.messages)}",
+                document={"ok": None, "reason": failure.reason},
+            )
+            failed.hint = failure.hint
+            raise failed from error
 
 
 async def _compare(node: RpcClient, endpoint: RpcClient, tell: Tell) -> Backing:

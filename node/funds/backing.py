@@ -191,7 +191,9 @@ async def _read_once(
         height = int(supply["height"])
         asked = [(asset, _sums(asset, rows[asset.name])) for asset in terms.assets.values()]
     except (KeyError, TypeError, ValueError, OmniNodeError):
-        raise UserError("bad_response", "the node does not tell its supply") from None
+        raise UserError(
+            "bad_response", "the node does not tell its supply", hint="name another with --rpc"
+        ) from None
     assets = []
     for asset, sums in asked:
         vault = None

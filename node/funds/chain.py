@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NoReturn, Protocol
 
 from omninode.contracts.artifacts import load_artifact
-from omninode.crypto import keccak256
+from omninode.crypto import checksum_address, keccak256
 from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.funds.calls import encode_call
 from omninode.node.funds.limits import ERROR_TEXT_MAX
 
 ARTIFACTS: Final = ("Settlement", "XOM", "TestToken")
+
+REFUSAL_HINTS: Final[Mapping[str, str]] = {
+    "not_checkpointed": "try again in a moment: the contract has got a newer checkpoint",
+    "wrong_proof": "ask another node for its proof, with --rpc",
+    "erc20_insufficient_balance": "send tokens to the account first",
+    "erc20_insufficient_allowance": "approve that the contract takes the tokens, then try again",
+}
+"""What to do about the contracts' own errors."""
+
+_ENDPOINT_HINTS: Final = (
+    ("insufficient funds", "send the account coins to pay for gas"),
+    ("nonce", "another transaction of the account is under way: try again after it"),
+    ("underpriced", "another transaction of the account is under way: try again after it"),
+)
+"""What to do about an endpoint's errors, by words that are in all clients' messages."""
 
 _WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -51,8 +66,12 @@ class SettlementChain:
         self.ask: Final = ask
 
     async def chain_id(self) -> int:
-        """Return the chain's id."""
-        return int(await self.ask("eth_chainId", []), 16)
+        """Return the chain's id.
+
+        Raises:
+            ChainError: What answers is no endpoint of a chain.
+        """
+        return _number(await self.ask("eth_chainId", []))
 
     async def newest(self) -> BlockId:
         """Return the newest block."""
@@ -79,9 +98,13 @@ class SettlementChain:
             "data": "0x" + encode_call(signature, arguments).hex(),
         }
         result = await self.ask("eth_call", [call, "latest" if block is None else hex(block)])
-        if len(result) != 66:
+        if not isinstance(result, str) or len(result) != 66:
             raise ChainError(f"no contract with {signature} at 0x{contract.hex()}", retryable=False)
-        return int(result, 16)
+        return _number(result)
+
+    async def coins(self, address: bytes) -> int:
+        """Return an account's coins, in wei."""
+        return _number(await self.ask("eth_getBalance", [checksum_address(address), "latest"]))
 
     async def has_code(self, address: bytes) -> bool:
         """Whether there is a contract at an address."""
@@ -101,10 +124,22 @@ class SettlementChain:
         return found
 
 
-def _block_id(block: dict[str, Any] | None) -> BlockId:
+def _block_id(block: object) -> BlockId:
     if block is None:
         raise ChainError("the settlement chain does not have the block", retryable=True)
-    return BlockId(int(block["number"], 16), str(block["hash"]))
+    if not isinstance(block, dict) or "hash" not in block:
+        raise _no_endpoint(block)
+    return BlockId(_number(block.get("number")), str(block["hash"]))
+
+
+def _number(text: object) -> int:
+    if not isinstance(text, str) or re.fullmatch("0x[0-9a-fA-F]{1,64}", text) is None:
+        raise _no_endpoint(text)
+    return int(text, 16)
+
+
+def _no_endpoint(answer: object) -> ChainError:
+    return ChainError(f"no settlement chain answers like that: {answer!r:.80}", retryable=False)
 
 
 def refuse(error: EndpointError, what: str) -> NoReturn:
@@ -116,9 +151,14 @@ def refuse(error: EndpointError, what: str) -> NoReturn:
     name = revert_name(error.data)
     if name is None:
         message = str(error)[:ERROR_TEXT_MAX]
-        raise UserError("chain_refused", f"the chain refuses {what}: {message}") from None
+        fits = (hint for words, hint in _ENDPOINT_HINTS if words in message.lower())
+        hint = next(fits, "nothing was moved; check the account's coins, then try again")
+        raise UserError(
+            "chain_refused", f"the chain refuses {what}: {message}", hint=hint
+        ) from None
     reason = _WORD_STARTS.sub("_", name).lower()
-    raise UserError(reason, f"the contract refuses {what}: {name}") from None
+    hint = REFUSAL_HINTS.get(reason, "nothing was moved; check what you asked for")
+    raise UserError(reason, f"the contract refuses {what}: {name}", hint=hint) from None
 
 
 def revert_name(data: object) -> str | None:

@@ -13,6 +13,12 @@ RECEIPT_POLL_S: Final = 0.25
 RECEIPT_DEADLINE_S: Final = 180.0
 """A transaction in no block after this time is given up: it is named, and may still come."""
 
+WITHDRAWAL_ID_MAX: Final = 2**53 - 1
+"""The largest id that the RPC takes; a greater one is wrong usage."""
+
+DEPOSIT_GAS: Final = 200_000
+"""More than an approval and a deposit may use together; who can not pay it sends neither."""
+
 CLAIM_TRIES_MAX: Final = 3
 """Proofs asked for until one is accepted: a checkpoint may be replaced while a claim is made."""
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from omninode.errors import UserError
+from omninode.errors import ChainError, UserError
 from omninode.node.funds.calls import (
     ALLOWANCE,
     DEPOSITED,
@@ -20,7 +20,7 @@ from omninode.node.funds.calls import (
 from omninode.node.funds.chain import SettlementChain
 from omninode.node.funds.limits import CLAIM_TRIES_MAX
 from omninode.node.funds.terms import SettlementTerms
-from omninode.node.funds.wallet import Wallet
+from omninode.node.funds.wallet import OutcomeUnknown, Wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,11 @@ async def approve_if_needed(
     """
     if await chain.read(token, ALLOWANCE, wallet.address, spender) >= amount:
         return None
-    receipt = await wallet.execute(approve(token, spender, amount), what="the approval")
+    try:
+        receipt = await wallet.execute(approve(token, spender, amount), what="the approval")
+    except OutcomeUnknown as error:
+        error.hint = "nothing was moved yet: it is safe to repeat the command"
+        raise
     return str(receipt["transactionHash"])
 
 
@@ -67,7 +71,14 @@ async def send_deposit(
         UserError: The contract refuses it, or it is in no block in time.
     """
     call = deposit(terms.contract, token, amount, account=account, subaccount=subaccount)
-    receipt = await wallet.execute(call, what="the deposit")
+    try:
+        receipt = await wallet.execute(call, what="the deposit")
+    except OutcomeUnknown as error:
+        error.hint = (
+            "repeated, it would deposit twice: look for that transaction first, or see whether"
+            " `omninode account show` has the deposit"
+        )
+        raise
     return _mined(receipt, terms.contract, DEPOSITED)
 
 
@@ -88,7 +99,8 @@ async def send_claim(
         read_proof: Returns an answer of `omni_getWithdrawalProof`.
 
     Raises:
-        UserError: `already_claimed`; the contract refuses it; or it is in no block in time.
+        UserError: `already_claimed`, also if somebody else was faster; the contract refuses it;
+            or it is in no block in time.
     """
     for _ in range(CLAIM_TRIES_MAX):
         if await chain.read(terms.contract, IS_WITHDRAWN, index):
@@ -98,8 +110,10 @@ async def send_claim(
         try:
             receipt = await wallet.execute(call, what=f"withdrawal {index}")
         except UserError as error:
-            if error.reason == "already_withdrawn":
-                raise already_claimed(index) from None
+            if error.reason == "already_withdrawn" or await _is_paid(chain, terms, index):
+                raise already_claimed(index, lost=error) from None
+            if isinstance(error, OutcomeUnknown):
+                error.hint = "a withdrawal is paid once: it is safe to repeat the command"
             if error.reason != "not_checkpointed":
                 raise
             refused = error  # the checkpoint was replaced by a newer one: take a newer proof
@@ -115,13 +129,27 @@ async def send_claim(
     raise refused
 
 
-def already_claimed(index: int) -> UserError:
-    """Return the error for a withdrawal that was paid out before."""
-    return UserError(
-        "already_claimed",
-        f"withdrawal {index} was claimed already: its recipient has the tokens",
-        hint="nothing is left to do",
-    )
+async def _is_paid(chain: SettlementChain, terms: SettlementTerms, index: int) -> bool:
+    """Whether a withdrawal is known to be paid; looked up after a failure that says more."""
+    try:
+        return bool(await chain.read(terms.contract, IS_WITHDRAWN, index))
+    except (UserError, ChainError):
+        return False
+
+
+def already_claimed(index: int, *, lost: UserError | None = None) -> UserError:
+    """Return the error for a withdrawal that was paid out before.
+
+    Args:
+        index: Which withdrawal.
+        lost: What became of a claim that came second.
+    """
+    message = f"withdrawal {index} was claimed already: its recipient has the tokens"
+    if isinstance(lost, OutcomeUnknown):
+        message += f", perhaps by this claim: {lost}"
+    elif lost is not None and lost.reason != "already_withdrawn":
+        message += f"; this claim came second: {lost}"
+    return UserError("already_claimed", message, hint="nothing is left to do")
 
 
 def _mined(receipt: dict[str, Any], contract: bytes, event: str) -> Mined:
@@ -133,4 +161,8 @@ def _mined(receipt: dict[str, Any], contract: bytes, event: str) -> Mined:
                 int(receipt["blockNumber"], 16),
                 int(log["topics"][1], 16),
             )
-    raise UserError("bad_response", "the chain shows a transaction without its event")
+    raise UserError(
+        "bad_response",
+        f"the chain shows the transaction {receipt['transactionHash']} without its event",
+        hint="look for it at another endpoint before you send another",
+    )

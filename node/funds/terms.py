@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omninode.crypto import parse_address
+from omninode.crypto import checksum_address, parse_address
 from omninode.errors import Malformed, UserError
 
 
@@ -50,8 +50,29 @@ class SettlementTerms:
             known = ", ".join(self.assets)
             raise UserError("unknown_asset", f"no asset {asset[:32]}", hint=f"there are {known}")
         if terms.token is None:
-            raise UserError("no_token", f"{asset} has no token on the settlement chain")
+            raise UserError(
+                "no_token",
+                f"{asset} has no token on the settlement chain",
+                hint="it can only be moved on the exchange, with `omninode account transfer`",
+            )
         return terms, terms.token
+
+    def check_receiver(self, address: bytes) -> None:
+        """Refuse an address that nobody could ever move funds from.
+
+        Raises:
+            UserError: `invalid_recipient`.
+        """
+        tokens = {asset.token for asset in self.assets.values()}
+        whose = "the zero address" if not any(address) else None
+        whose = "the settlement contract" if address == self.contract else whose
+        whose = "a token's contract" if address in tokens else whose
+        if whose is not None:
+            raise UserError(
+                "invalid_recipient",
+                f"{checksum_address(address)} is {whose}: nobody could ever move funds from there",
+                hint="name an account whose key you know",
+            )
 
 
 def settlement_terms(answer: Mapping[str, Any]) -> SettlementTerms:
@@ -85,4 +106,6 @@ def settlement_terms(answer: Mapping[str, Any]) -> SettlementTerms:
             },
         )
     except (KeyError, TypeError, ValueError, AttributeError, Malformed):
-        raise UserError("bad_response", "the node does not tell its genesis") from None
+        raise UserError(
+            "bad_response", "the node does not tell its genesis", hint="name another with --rpc"
+        ) from None

@@ -4,7 +4,8 @@ Rules
     W1. A transaction is signed once. Whatever happens on the way, only the same bytes are sent
         again, so it can not count twice.
     W2. A refusal to take it means nothing if the chain knows it already.
-    W3. Gas is estimated before anything is signed: what would fail is refused for free, with the
+    W3. A transaction that may have been sent is named in every error until its outcome is known.
+    W4. Gas is estimated before anything is signed: what would fail is refused for free, with the
         contract's own reason.
 """
 
@@ -27,6 +28,10 @@ from omninode.node.funds.limits import (
     RECEIPT_DEADLINE_S,
     RECEIPT_POLL_S,
 )
+
+
+class OutcomeUnknown(UserError):
+    """A transaction may be on its way, and nobody tells what became of it (W3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,22 @@ class Wallet:
         key: The account's key.
         ask: Who passes calls on to the chain.
         chain_id: The chain for which is signed, whatever that endpoint says.
+        receipt_deadline_s: How long a transaction may take into a block.
     """
 
-    def __init__(self, key: SigningKey, ask: Ask, *, chain_id: int) -> None:
+    def __init__(
+        self,
+        key: SigningKey,
+        ask: Ask,
+        *,
+        chain_id: int,
+        receipt_deadline_s: float = RECEIPT_DEADLINE_S,
+    ) -> None:
         self.address: Final = key.address
         self._key = key
         self._ask = ask
         self._chain_id = chain_id
+        self._receipt_deadline_s = receipt_deadline_s
 
     async def next_nonce(self) -> int:
         """Return the number of the account's next transaction, those under way included."""
@@ -74,7 +88,7 @@ class Wallet:
     async def sign(
         self, call: Call, *, nonce: int | None = None, fees: Fees | None = None, what: str = "this"
     ) -> SignedTransaction:
-        """Sign a transaction (W3).
+        """Sign a transaction (W4).
 
         Args:
             call: What it does.
@@ -104,14 +118,28 @@ class Wallet:
         """Hand a transaction to the chain; again does no harm (W1, W2).
 
         Raises:
-            UserError: It was refused.
+            UserError: It was refused; or `OutcomeUnknown`.
         """
         try:
-            await self._ask("eth_sendRawTransaction", [transaction.raw])
+            await self._ask_about(transaction, "eth_sendRawTransaction", transaction.raw, what=what)
         except EndpointError as error:
-            known = await self._ask("eth_getTransactionByHash", [transaction.hash])
+            known = await self._ask_about(
+                transaction, "eth_getTransactionByHash", transaction.hash, what=what
+            )
             if known is None:
                 refuse(error, what)
+
+    async def _ask_about(
+        self, transaction: SignedTransaction, method: str, param: str, *, what: str
+    ) -> Any:  # noqa: ANN401 - any JSON
+        try:
+            return await self._ask(method, [param])
+        except UserError as error:  # W3
+            raise OutcomeUnknown(
+                error.reason,
+                f"{error}; the transaction of {what}, {transaction.hash}, may be on its way",
+                hint="look for it before you send another",
+            ) from None
 
     async def receipt(
         self, transaction: SignedTransaction, *, what: str = "this"
@@ -119,20 +147,23 @@ class Wallet:
         """Wait until a transaction is in a block, and return its receipt.
 
         Raises:
-            UserError: `not_mined`, or `transaction_failed`: it is in a block without effect.
+            UserError: `transaction_failed`: it is in a block without effect; `OutcomeUnknown`:
+                `not_mined`, or nobody answered.
         """
         found: dict[str, Any] | None = None
-        with trio.move_on_after(RECEIPT_DEADLINE_S):
+        with trio.move_on_after(self._receipt_deadline_s):
             while True:
-                found = await self._ask("eth_getTransactionReceipt", [transaction.hash])
+                found = await self._ask_about(
+                    transaction, "eth_getTransactionReceipt", transaction.hash, what=what
+                )
                 if found is not None:
                     break
                 await trio.sleep(RECEIPT_POLL_S)
         if found is None:
-            raise UserError(
+            raise OutcomeUnknown(
                 "not_mined",
                 f"the transaction of {what}, {transaction.hash}, is in no block after "
-                f"{RECEIPT_DEADLINE_S:.0f} s",
+                f"{self._receipt_deadline_s:.0f} s",
                 hint="it may still come; look for it before you send another",
             )
         if int(found["status"], 16) != 1:
@@ -140,6 +171,7 @@ class Wallet:
                 "transaction_failed",
                 f"the transaction of {what}, {transaction.hash}, failed in block "
                 f"{int(found['blockNumber'], 16)}; it cost its gas and did nothing",
+                hint="nothing was moved, so it does no harm to try again",
             )
         return found
 

@@ -13,9 +13,9 @@ from omninode.contracts.ports import Call, Store
 from omninode.contracts.relay import Relay
 from omninode.contracts.sending import GasAccount
 from omninode.contracts.service import ChainSide
-from omninode.contracts.source import Source
+from omninode.contracts.source import ContractTerms, Source
 from omninode.crypto import SigningKey, parse_address
-from omninode.dex.bridge.evm import validator_set_words
+from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
 from omninode.dex.exchange import Exchange
 
 
@@ -66,12 +66,17 @@ def open_chain_side(
     if terms is None:
         raise ValueError("a network without settlement")
     abi = SettlementAbi(domain.contract)
-    tokens = tuple(parse_address(asset.token) for asset in rules.assets if asset.token)
+    words, epoch = validator_set_words(rules.validator_set), rules.validator_set.epoch
+    made_with = ContractTerms(
+        tokens=tuple(parse_address(asset.token) for asset in rules.assets if asset.token),
+        epoch=epoch,
+        set_hash=validator_set_hash(epoch, words),
+    )
     endpoints = [
         Endpoint(url, timeout_s=settings.request_timeout_s, on_call=on_call)
         for url in settings.endpoints
     ]
-    sources = [Source(endpoint, abi=abi, domain=domain, tokens=tokens) for endpoint in endpoints]
+    sources = [Source(endpoint, abi=abi, domain=domain, terms=made_with) for endpoint in endpoints]
     confirmed = ConfirmedLog(store, column=column, domain=domain, start_block=terms.start_block)
     follower = Follower(
         sources,
@@ -88,7 +93,7 @@ def open_chain_side(
             abi=abi,
             follower=follower,
             certified=lambda: bridge.checkpoints.certified,
-            validators=validator_set_words(rules.validator_set),
+            validators=words,
             index=index,
         )
     return ChainSide(follower, confirmed, relay)

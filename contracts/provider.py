@@ -126,6 +126,16 @@ class ContractReader:
             addresses = await self._contract.functions.tokens().call()
             return tuple(bytes.fromhex(address[2:]) for address in addresses)
 
+    async def validator_set(self) -> tuple[int, bytes]:
+        """Return the epoch of the validators that the contract trusts, and the set's hash.
+
+        Raises:
+            ChainError: The endpoint failed or refused.
+        """
+        with judged(self._name):
+            epoch = await self._contract.functions.epoch().call()
+            return int(epoch), bytes(await self._contract.functions.validatorSetHash().call())
+
     async def receipt_status(self, transaction_hash: bytes) -> int | None:
         """Return 1 if a transaction is in a block and succeeded, 0 if it failed, else `None`.
 

@@ -2,7 +2,8 @@
 
 Rules
     U1. Before anything counts, and again after every failure, the endpoint must be of the right
-        chain and show the right contract: chain id, code, genesis hash and tokens.
+        chain and show the right contract: chain id, code, genesis hash, tokens, and the validators
+        of genesis as long as it knows no later ones.
     U2. An answer of the wrong form is the endpoint's failure, as silence is.
     U3. A range with too many logs for one answer is asked for in halves; a stretch with more than
         `LOGS_MAX` fails as too long, and `following` asks all endpoints for a shorter one.
@@ -11,6 +12,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -50,6 +52,21 @@ class WrongChain(EndpointFailure):
     """The endpoint answers for another chain, or the contract is not the one of genesis (U1)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ContractTerms:
+    """What genesis says that the contract was made with.
+
+    Attributes:
+        tokens: The tokens it takes.
+        epoch: The epoch of the validators of genesis.
+        set_hash: `validator_set_hash` of them.
+    """
+
+    tokens: tuple[bytes, ...]
+    epoch: int
+    set_hash: bytes
+
+
 class Source:
     """Asks one endpoint about the chain.
 
@@ -57,7 +74,7 @@ class Source:
         endpoint: Whom.
         abi: The contract.
         domain: The chain, the contract and the network it is for.
-        tokens: The tokens that genesis says the contract takes.
+        terms: What the contract must have been made with.
     """
 
     def __init__(
@@ -66,13 +83,13 @@ class Source:
         *,
         abi: SettlementAbi,
         domain: SettlementDomain,
-        tokens: tuple[bytes, ...],
+        terms: ContractTerms,
     ) -> None:
         self.endpoint: Final = endpoint
         self.reader: Final = ContractReader(endpoint, abi)
         self._abi = abi
         self._domain = domain
-        self._tokens = tokens
+        self._terms = terms
         self._range_blocks = STRETCH_BLOCKS_MAX
 
     @property
@@ -99,13 +116,19 @@ class Source:
             raise self._wrong(f"the code at {self._abi.address} is not the settlement contract's")
         if await self.reader.genesis_hash() != domain.genesis_hash:
             raise self._wrong("the settlement contract is for another genesis")
-        for token in self._tokens:
+        await self._check_terms(self._terms)
+
+    async def _check_terms(self, terms: ContractTerms) -> None:
+        for token in terms.tokens:
             if not await self.reader.is_token(token):
                 raise self._wrong(f"the contract does not take token {checksum_address(token)}")
         for token in await self.reader.tokens():
-            if token not in self._tokens:
+            if token not in terms.tokens:
                 # Whoever deposited it would lose it.
                 raise self._wrong(f"the contract takes {checksum_address(token)}, genesis does not")
+        epoch, set_hash = await self.reader.validator_set()
+        if epoch < terms.epoch or (epoch == terms.epoch and set_hash != terms.set_hash):
+            raise self._wrong("the contract was made with other validators than those of genesis")
 
     async def head(self) -> Header:
         """Return the newest block.

@@ -18,6 +18,7 @@ import trio
 from eth_abi.abi import encode
 
 from omninode.contracts.artifacts import load_artifact
+from omninode.contracts.source import ContractTerms
 from omninode.contracts.wire import Header, Log
 from omninode.crypto import checksum_address, keccak256
 from omninode.dex.bridge.deposits import Deposit, next_deposit_hash
@@ -26,6 +27,8 @@ from omninode.encoding import amount_from_bytes, amount_to_bytes
 
 CONTRACT = b"\xc0" * 20
 TOKEN = b"\x70" * 20
+SET_HASH = b"\x5e" * 32
+TERMS = ContractTerms(tokens=(TOKEN,), epoch=0, set_hash=SET_HASH)
 GENESIS_HASH = b"\x9e" * 32
 CHAIN_ID = 31_337
 DOMAIN = SettlementDomain(CHAIN_ID, CONTRACT, GENESIS_HASH)
@@ -95,10 +98,14 @@ class SimChain:
         *,
         domain: SettlementDomain = DOMAIN,
         tokens: tuple[bytes, ...] = (TOKEN,),
+        epoch: int = 0,
+        set_hash: bytes = SET_HASH,
     ) -> None:
         self._name = name
         self._domain = domain
         self.tokens = tokens
+        self.epoch = epoch
+        self.set_hash = set_hash
         self._made = 0
         self.blocks: list[SimBlock] = []
         self.forgotten: dict[bytes, SimBlock] = {}
@@ -113,7 +120,13 @@ class SimChain:
         return self.head.number
 
     def copy(self) -> SimChain:
-        other = SimChain(self._name + " copied", domain=self._domain, tokens=self.tokens)
+        other = SimChain(
+            self._name + " copied",
+            domain=self._domain,
+            tokens=self.tokens,
+            epoch=self.epoch,
+            set_hash=self.set_hash,
+        )
         other.blocks = list(self.blocks)
         other._made = self._made
         return other
@@ -179,6 +192,10 @@ class SimChain:
         if selector == keccak256(b"tokens()")[:4]:
             items = b"".join(bytes(12) + token for token in sorted(self.tokens))
             return "0x" + (word(32) + word(len(self.tokens)) + items).hex()
+        if selector == keccak256(b"epoch()")[:4]:
+            return "0x" + word(self.epoch).hex()
+        if selector == keccak256(b"validatorSetHash()")[:4]:
+            return "0x" + self.set_hash.hex()
         assert selector == keccak256(b"isToken(address)")[:4]
         return "0x" + word(int(bytes.fromhex(data[-40:]) in self.tokens)).hex()
 

@@ -15,7 +15,7 @@ from evm_chain import (
     CONTRACT,
     DOMAIN,
     GENESIS_HASH,
-    TOKEN,
+    TERMS,
     Refusal,
     Server,
     SimChain,
@@ -69,7 +69,7 @@ class World:
         self.endpoints = [Endpoint(server.url, timeout_s=1) for server in self.servers]
         self.follower = Follower(
             [
-                Source(endpoint, abi=ABI, domain=self.domain, tokens=(TOKEN,))
+                Source(endpoint, abi=ABI, domain=self.domain, terms=TERMS)
                 for endpoint in self.endpoints
             ],
             abi=ABI,
@@ -409,6 +409,11 @@ CHECKS: dict[str, Callable[[SimChain, str, list[Any]], Any]] = {
         if method == "eth_call"
         else chain.answer(method, params)
     ),
+    "other validators than those of genesis": lambda chain, method, params: (
+        SimChain(set_hash=b"\x55" * 32).answer(method, params)
+        if method == "eth_call"
+        else chain.answer(method, params)
+    ),
     "does not take token": lambda chain, method, params: (
         "0x" + "00" * 32
         if method == "eth_call" and len(params[0]["data"]) > 10
@@ -426,6 +431,12 @@ async def test_another_chain_or_contract_never_counts(tmp_path: Path, expected: 
         assert world.follower.state()[0] in {"starting", "unreachable"}
         assert not world.confirmed.has_progress
         world.servers[0].answer = chain.answer
+        await world.reach(chain.height - CONFIRMATIONS)
+
+
+async def test_a_contract_that_knows_later_validators_is_the_right_one(tmp_path: Path) -> None:
+    chain = SimChain(length=9, epoch=1, set_hash=b"\x55" * 32)
+    async with following(tmp_path, chain) as world:
         await world.reach(chain.height - CONFIRMATIONS)
 
 

@@ -22,7 +22,7 @@ from omninode.contracts.endpoint import Endpoint
 from omninode.contracts.follower import Follower
 from omninode.contracts.relay import Relay
 from omninode.contracts.sending import GasAccount
-from omninode.contracts.source import Source
+from omninode.contracts.source import ContractTerms, Source
 from omninode.crypto import SigningKey, checksum_address, keccak256
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
 from omninode.dex.bridge.evm import SettlementDomain, checkpoint_digest, validator_set_hash
@@ -37,6 +37,7 @@ PAYER = SigningKey(b"\xaa" * 32)
 VALIDATORS = [SigningKey(bytes([1 + place]) * 32) for place in range(4)]
 WORDS = tuple(key.address + (10).to_bytes(12, "big") for key in VALIDATORS)
 TOKEN = b"\x70" * 20
+TERMS = ContractTerms((TOKEN,), 0, validator_set_hash(0, WORDS))
 COINS = 10**20
 COLUMN = b"e"
 DEADLINE_S = 30
@@ -151,7 +152,7 @@ class World:
         endpoint = Endpoint(self.gate.url, timeout_s=5)
         confirmed = ConfirmedLog(self.database, column=COLUMN, domain=DOMAIN, start_block=1)
         self.follower = Follower(
-            [Source(endpoint, abi=ABI, domain=DOMAIN, tokens=(TOKEN,))],
+            [Source(endpoint, abi=ABI, domain=DOMAIN, terms=TERMS)],
             abi=ABI,
             confirmed=confirmed,
             confirmations=2,

@@ -28,6 +28,7 @@ from omninode.contracts.service import SettlementService
 from omninode.contracts.statements import Statements
 from omninode.dex.actions import AttestDeposits, SignCheckpoint
 from omninode.dex.bridge.deposits import Cursor
+from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
 from omninode.dex.eip712 import Domain
 from omninode.dex.genesis import GenesisSettlement
 from omninode.dex.transaction import Transaction, decode_transaction, recover_signer
@@ -60,7 +61,13 @@ class Network:
         self.exchange = self.world.exchange
         domain = self.exchange.state.bridge.domain
         assert domain.contract == CONTRACT
-        self.chain = SimChain(length=9, domain=domain, tokens=tuple(TOKENS.values()))
+        validators = self.exchange.rules.validator_set
+        self.chain = SimChain(
+            length=9,
+            domain=domain,
+            tokens=tuple(TOKENS.values()),
+            set_hash=validator_set_hash(validators.epoch, validator_set_words(validators)),
+        )
         self.server = Server(self.chain.answer)
         self.taken: list[Transaction] = []
         self.refuse = ""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from omninode.errors import UserError
+from omninode.node.cli.waiting import (
+    WAIT_DEADLINE_S,
+    is_silent,
+    patient,
+    tell_silence,
+    wait_until,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from omninode.crypto import SigningKey
     from omninode.node.cli.steps import Tell
     from omninode.node.client import RpcClient
-    from omninode.node.funds.chain import Ask
+    from omninode.node.funds.chain import Ask, SettlementChain
     from omninode.node.funds.terms import AssetTerms, SettlementTerms
-
-WAIT_DEADLINE_S: Final = 900.0
-"""How long a command waits for confirmations or a checkpoint, on whichever chain."""
-
-POLL_S: Final = 0.25
 
 Document = dict[str, Any]
 
@@ -50,15 +50,19 @@ def parse_amount(amount: str, asset: AssetTerms) -> int:
     """Return an amount in base units.
 
     Raises:
-        UserError: Finer than the asset has units, or too large.
+        UserError: `off_grid`: finer than the asset has units; or `wrong_amount`: too large.
     """
-    from omninode.dex.decimals import parse_units
+    from omninode.dex.decimals import OffGrid, parse_units
     from omninode.errors import Malformed
 
     try:
         return parse_units(amount, asset.decimals)
+    except OffGrid as error:
+        hint = f"{asset.name} has {asset.decimals}"
+        raise UserError(error.reason, str(error), hint=hint) from None
     except Malformed as error:
-        raise UserError("wrong_amount", str(error)) from None
+        hint = "no account has so much: ask for less"
+        raise UserError("wrong_amount", str(error), hint=hint) from None
 
 
 async def deposit_funds(
@@ -80,16 +84,19 @@ async def deposit_funds(
     from omninode.crypto import checksum_address
     from omninode.node.funds.backing import check_contract
     from omninode.node.funds.chain import SettlementChain
+    from omninode.node.funds.limits import DEPOSIT_GAS
     from omninode.node.funds.moving import approve_if_needed, send_deposit
     from omninode.node.funds.wallet import Wallet
 
     terms = read_terms(node)
     asset, token = terms.token_of(asset_name)
     units = parse_amount(amount, asset)
-    chain = SettlementChain(passed_on(node))
+    terms.check_receiver(account)
+    chain = SettlementChain(patient(passed_on(node), tell))
+    wallet = Wallet(key, chain.ask, chain_id=terms.chain_id, receipt_deadline_s=WAIT_DEADLINE_S)
     await check_contract(chain, terms)
-    await _check_purse(chain, key.address, asset, token, units)
-    wallet = Wallet(key, chain.ask, chain_id=terms.chain_id)
+    await _check_tokens(chain, key.address, asset, token, units)
+    await check_coins(chain, key.address, wei=(await wallet.fees()).max_fee * DEPOSIT_GAS)
     tell("approving that the contract takes the tokens")
     approval = await approve_if_needed(wallet, chain, token, terms.contract, units)
     tell("depositing")
@@ -105,66 +112,105 @@ async def deposit_funds(
         "state": "deposited",
     }
     if wait:
-        await _until_credited(node, chain, terms, document, tell)
+        await _until_credited(node, terms, document, tell)
         document["state"] = "credited"
     return document
 
 
-async def _check_purse(
-    chain: Any,  # noqa: ANN401 - SettlementChain, which is not loaded for every command
-    address: bytes,
-    asset: AssetTerms,
-    token: bytes,
-    units: int,
+async def _check_tokens(
+    chain: SettlementChain, address: bytes, asset: AssetTerms, token: bytes, units: int
 ) -> None:
     """Refuse early what can not be paid."""
     from omninode.crypto import checksum_address
     from omninode.dex.decimals import format_units
     from omninode.node.funds.calls import BALANCE_OF
 
-    who = checksum_address(address)
     owned = await chain.read(token, BALANCE_OF, address)
     if owned < units:
         raise UserError(
             "insufficient_balance",
-            f"{who} has {format_units(owned, asset.decimals)} {asset.name} on the settlement chain,"
-            f" not {format_units(units, asset.decimals)}",
+            f"{checksum_address(address)} has {format_units(owned, asset.decimals)} {asset.name} on"
+            f" the settlement chain, not {format_units(units, asset.decimals)}",
             hint="deposit less, or send tokens to it first",
         )
-    await check_coins(chain.ask, address)
 
 
-async def check_coins(ask: Ask, address: bytes) -> None:
+async def check_coins(chain: SettlementChain, address: bytes, *, wei: int = 1) -> None:
     """Refuse an account that can not pay for gas.
+
+    Args:
+        chain: The chain.
+        address: Whose coins.
+        wei: How many it needs at least.
 
     Raises:
         UserError: `no_coins`.
     """
     from omninode.crypto import checksum_address
+    from omninode.dex.decimals import DECIMALS_MAX, format_units
 
-    who = checksum_address(address)
-    if int(await ask("eth_getBalance", [who, "latest"]), 16) == 0:
+    owned = await chain.coins(address)
+    if owned < wei:
+        who = checksum_address(address)
+        has = f"only {format_units(owned, DECIMALS_MAX)}" if owned else "no"
         raise UserError(
             "no_coins",
-            f"{who} has no coins on the settlement chain to pay for gas",
-            hint=f"send some coins to {who}",
+            f"{who} has {has} coins on the settlement chain to pay for gas",
+            hint=f"send some coins to {who}"
+            + (f": it needs {format_units(wei, DECIMALS_MAX)}" if wei > 1 else ""),
+        )
+
+
+def check_withdrawal(
+    node: RpcClient, address: str, subaccount: int, asset_name: str, amount: str, recipient: str
+) -> None:
+    """Refuse a withdrawal that the exchange would reject, before anything is signed.
+
+    Raises:
+        UserError: Unknown asset, no such amount, nobody's address, or not so much free.
+    """
+    from omninode.crypto import parse_address
+    from omninode.dex.decimals import format_units, parse_units
+
+    terms = read_terms(node)
+    asset, _ = terms.token_of(asset_name)
+    units = parse_amount(amount, asset)
+    terms.check_receiver(parse_address(recipient))
+    who = f"{address}/{subaccount}"
+    shown: Document = node.call("omni_getAccount", {"address": who})
+    free = sum(
+        parse_units(balance["free"], asset.decimals)
+        for part in shown["subaccounts"]
+        for balance in part["balances"]
+        if balance["asset"] == asset.name
+    )
+    if free < units:
+        raise UserError(
+            "insufficient_balance",
+            f"{who} has {format_units(free, asset.decimals)} {asset.name} free, not {amount}",
+            hint="ask for less, or see `omninode account show`: orders hold funds too",
         )
 
 
 async def _until_credited(
-    node: RpcClient,
-    chain: Any,  # noqa: ANN401 - as above
-    terms: SettlementTerms,
-    document: Document,
-    tell: Tell,
+    node: RpcClient, terms: SettlementTerms, document: Document, tell: Tell
 ) -> None:
+    from omninode.node.funds.chain import SettlementChain
+
     index, block = document["deposit"], document["block"]
     params = {"address": document["address"].partition("/")[0], "limit": 1}
+    chain = SettlementChain(passed_on(node))
 
     async def is_credited() -> bool:
         if int(node.call("omni_getDeposits", params)["credited_count"]) > index:
             return True
-        behind = (await chain.newest()).number - block
+        try:
+            behind = (await chain.newest()).number - block
+        except UserError as error:
+            if not is_silent(error):
+                raise
+            tell_silence(tell)
+            return False
         tell(f"deposit {index}: {min(behind, terms.confirmations)} of {terms.confirmations} blocks")
         return False
 
@@ -173,22 +219,6 @@ async def _until_credited(
         f"deposit {index} is in block {block} of the settlement chain, but not credited yet",
         hint="`omninode account show` tells when it is; it needs nothing more from you",
     )
-
-
-async def wait_until(is_so: Callable[[], Awaitable[bool]], message: str, *, hint: str) -> None:
-    """Ask again and again, for as long as a command waits.
-
-    Raises:
-        UserError: `timeout`, with this message.
-    """
-    import trio
-
-    with trio.move_on_after(WAIT_DEADLINE_S):
-        while True:
-            if await is_so():
-                return
-            await trio.sleep(POLL_S)
-    raise UserError("timeout", message, hint=hint)
 
 
 async def claim_funds(node: RpcClient, key: SigningKey, index: int, *, tell: Tell) -> Document:
@@ -203,9 +233,9 @@ async def claim_funds(node: RpcClient, key: SigningKey, index: int, *, tell: Tel
     from omninode.node.funds.wallet import Wallet
 
     terms = read_terms(node)
-    chain = SettlementChain(passed_on(node))
+    chain = SettlementChain(patient(passed_on(node), tell))
     await check_contract(chain, terms)
-    await check_coins(chain.ask, key.address)
+    await check_coins(chain, key.address)
     proof: Document = {}
 
     async def is_provable() -> bool:
@@ -213,7 +243,10 @@ async def claim_funds(node: RpcClient, key: SigningKey, index: int, *, tell: Tel
         try:
             proof = node.call("omni_getWithdrawalProof", {"id": index})
         except UserError as error:
-            if error.reason != "not_checkpointed":
+            if is_silent(error):
+                tell_silence(tell)
+                return False
+            if error.reason not in {"not_checkpointed", "catching_up"}:
                 raise
             tell(f"withdrawal {index}: waiting for a checkpoint on the settlement chain")
             return False
@@ -228,7 +261,7 @@ async def claim_funds(node: RpcClient, key: SigningKey, index: int, *, tell: Tel
         )
         return proof
 
-    wallet = Wallet(key, chain.ask, chain_id=terms.chain_id)
+    wallet = Wallet(key, chain.ask, chain_id=terms.chain_id, receipt_deadline_s=WAIT_DEADLINE_S)
     mined = await send_claim(wallet, chain, terms, index, read_proof)
     asset = terms.assets[proof["asset"]]
     return {

@@ -14,7 +14,7 @@ import typer
 
 from omninode.node.cli.failures import CommandFailed
 from omninode.node.cli.invocation import current
-from omninode.node.cli.output import emit, print_fields
+from omninode.node.cli.output import emit, note, print_fields
 
 if TYPE_CHECKING:
     from omninode.node.devnet.layout import WorldOptions
@@ -86,9 +86,14 @@ def devnet(
     if document is None:
         emit({"ok": False, "stopped": True}, lambda: None)
         return
-    if not document["ok"] and not signals.requested:
-        raise CommandFailed("not_ok", _why(document), document=document)
-    emit(document, lambda: _print_document(document))
+    if document["ok"] or signals.requested:
+        emit(document, lambda: _print_document(document))
+        if not document["ok"]:
+            note(f"devnet: not ok: {document['reason']}")
+        return
+    if not current().as_json:
+        _print_document(document)
+    raise CommandFailed("not_ok", document["reason"], document=document)
 
 
 class _EarlySignals:
@@ -163,22 +168,9 @@ async def _stop_on_signal(received: AsyncIterable[int], stop: Stop, signals: _Ea
         stop.request()
 
 
-def _why(document: dict[str, Any]) -> str:
-    """Say what is wrong with a run that is not ok."""
-    lost, hashes = document["orders"]["lost"], [v["app_hash"] for v in document["validators"]]
-    if lost:
-        return f"{lost} acknowledged orders are neither final nor provably expired"
-    if None in hashes:
-        return f"not every validator reached height {document['compared_height']}"
-    if len(set(hashes)) > 1:
-        return f"the validators differ at height {document['compared_height']}"
-    if not document["supply_equal"]:
-        return "the tokens in the contract are not what the exchange owes: see `omninode verify`"
-    return "no order became final"
-
-
 def _print_document(document: dict[str, Any]) -> None:
     orders, finality = document["orders"], document["finality_ms"]
+    supply_equal = document["supply_equal"]
     hashes = {validator["app_hash"] for validator in document["validators"]}
     print_fields(
         {
@@ -193,6 +185,7 @@ def _print_document(document: dict[str, Any]) -> None:
             "deposits credited": document["deposits"],
             "withdrawals claimed": document["withdrawals"],
             "checkpoints on the chain": document["checkpoints"],
-            "both sides equal": document["supply_equal"],
+            "both sides equal": "not compared" if supply_equal is None else supply_equal,
+            **({} if document["ok"] else {"reason": document["reason"]}),
         }
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 import trio
 
 from omninode.errors import UserError
+from omninode.node.devnet.answers import check_answer
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection, Params
 from omninode.node.devnet.limits import ANSWER_DEADLINE_S, ANSWER_RETRY_S
@@ -37,14 +38,16 @@ class Anyone:
 
         Raises:
             UserError: A validator refused, or none answers in time.
-            EndpointError: The settlement chain refused.
+            ChainError: The settlement chain refused, or its answer is none.
         """
         last = UserError("no_answer", f"no validator answers {method}")
         with trio.move_on_after(ANSWER_DEADLINE_S):
             while True:
                 connection = await self._next()
                 try:
-                    return await connection.call(method, params)
+                    answer = await connection.call(method, params)
+                    check_answer(method, answer)
+                    return answer
                 except UserError as error:
                     if error.reason not in _ELSEWHERE:
                         raise

@@ -98,11 +98,21 @@ DRAIN_DEADLINE_S: Final = 45.0
 """After the load this long is waited until every transaction is final or provably expired: the
 nonce window of 30 s, and room for idle blocks. Then what is left is asked for, one by one."""
 
-DRAIN_STOPPED_S: Final = 3.0
-"""The same after a Ctrl-C, when somebody is waiting for the prompt."""
+DRAIN_STOPPED_S: Final = 10.0
+"""The same after a Ctrl-C, when somebody is waiting for the prompt. All that is done after one
+takes 30 s at most: this, then what is longest of the following."""
+
+REST_STOPPED_S: Final = 3.0
+"""After a Ctrl-C, movers get so long to claim what they withdrew; the next run does it, too."""
+
+ANSWER_STOPPED_S: Final = 3.0
+"""After a Ctrl-C, one of the last questions gets so long."""
 
 SAME_HEIGHT_DEADLINE_S: Final = 40.0
 """A validator that is down or behind gets this long to reach the height to compare."""
+
+SAME_HEIGHT_STOPPED_S: Final = 3.0
+"""The same after a Ctrl-C."""
 
 VIEW_INTERVAL_S: Final = 1.0
 PLAIN_INTERVAL_S: Final = 5.0
@@ -155,7 +165,11 @@ COUNT_INTERVAL_S: Final = 1.0
 """The network is asked so often how much has gone over the settlement chain."""
 
 BACKING_DEADLINE_S: Final = 60.0
-"""At the end both sides are compared within this time, or count as different."""
+"""At the end both sides are compared within this time, or not at all: a chain that died is started
+again meanwhile."""
 
-BACKING_STOPPED_S: Final = 5.0
+BACKING_STOPPED_S: Final = 15.0
 """The same after a Ctrl-C, when somebody is waiting for the prompt."""
+
+BACKING_RETRY_S: Final = 0.5
+"""What could not be compared is compared again after this time."""

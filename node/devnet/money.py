@@ -1,8 +1,10 @@
-"""How much money went over the settlement chain."""
+"""How much money went over the settlement chain, and whether both its sides were compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from omninode.node.funds.backing import Backing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,13 @@ class MoneyCounts:
             self.withdrawals - before.withdrawals,
             self.checkpoints - before.checkpoints,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """The two sides could not be compared, which says nothing about them; `why` is for people."""
+
+    why: str
+
+
+Comparison = Backing | NotCompared

@@ -9,14 +9,17 @@ Rules (PROTOCOL.md P8)
         nonce's window, and it says so. Everything else is lost.
     R3. `ok` is: every validator has the same app hash at the same height, nothing is lost,
         something was final, and the tokens in the contract are what the exchange owes, to the last
-        unit. Lost counts transactions of the opening book, the house and the movers, too.
+        unit. Lost counts transactions of the opening book, the house and the movers, too. What is
+        not ok has a `reason`. `supply_equal` is null where it could not be found out, because the
+        chain did not answer, say: nothing is known to be wrong then, but nothing is ok either.
     R4. Deposits, withdrawals and checkpoints are counted as the network tells them: credited on the
         exchange, paid out by the contract, accepted by the contract.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,17 +29,18 @@ from omninode.errors import UserError
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.connection import Connection
 from omninode.node.devnet.limits import (
+    ANSWER_STOPPED_S,
     ASKED_MAX,
     DRAIN_DEADLINE_S,
     DRAIN_STOPPED_S,
     SAME_HEIGHT_DEADLINE_S,
+    SAME_HEIGHT_STOPPED_S,
 )
-from omninode.node.devnet.money import MoneyCounts
+from omninode.node.devnet.money import Comparison, MoneyCounts, NotCompared
 from omninode.node.devnet.observer import Observer
 from omninode.node.devnet.processes import NodeProcess, resident_megabytes
 from omninode.node.devnet.sender import transaction_state
 from omninode.node.devnet.tracker import Sent, Tracker
-from omninode.node.funds.backing import Backing
 
 Document = dict[str, Any]
 
@@ -76,14 +80,24 @@ async def drain(tracker: Tracker, change: Change, *, stopped: bool) -> None:
 
 
 async def count_lost(
-    tracker: Tracker, connections: Sequence[Connection], *, nonce_window_ms: int
+    tracker: Tracker,
+    connections: Sequence[Connection],
+    *,
+    nonce_window_ms: int,
+    stopped: bool = False,
 ) -> int:
-    """Return how many acknowledged operations are neither final nor provably expired (R2)."""
-    lost = 0
+    """Return how many acknowledged operations are neither final nor provably expired (R2).
+
+    Args:
+        tracker: What is under way.
+        connections: The validators, who are asked.
+        nonce_window_ms: From genesis.
+        stopped: Somebody pressed Ctrl-C and waits; who has not answered in time does not count.
+    """
+    unproven = dict(tracker.pending)
     asking = trio.CapacityLimiter(ASKED_MAX)
 
     async def judge(identifier: bytes, sent: Sent) -> None:
-        nonlocal lost
         async with asking:
             last_ms = sent.nonce + nonce_window_ms
             states = await _ask_everybody(identifier, connections, last_ms=last_ms)
@@ -91,13 +105,16 @@ async def count_lost(
             tracker.final(identifier, now_s=trio.current_time())
         elif "expired" in states:
             tracker.expired(identifier)
-        elif sent.acknowledged:
-            lost += sent.orders
 
-    async with trio.open_nursery() as nursery:
-        for identifier, sent in list(tracker.pending.items()):
-            nursery.start_soon(judge, identifier, sent)
-    return lost
+    with trio.move_on_after(ANSWER_STOPPED_S if stopped else math.inf):
+        async with trio.open_nursery() as nursery:
+            for identifier, sent in unproven.items():
+                nursery.start_soon(judge, identifier, sent)
+    return sum(
+        sent.orders
+        for identifier, sent in unproven.items()
+        if identifier in tracker.pending and sent.acknowledged and not sent.final_elsewhere
+    )
 
 
 async def _ask_everybody(
@@ -126,7 +143,7 @@ async def compare(
         least_height: The height is not below it.
         stopped: Somebody pressed Ctrl-C and waits.
     """
-    with trio.move_on_after(DRAIN_STOPPED_S if stopped else SAME_HEIGHT_DEADLINE_S):
+    with trio.move_on_after(SAME_HEIGHT_STOPPED_S if stopped else SAME_HEIGHT_DEADLINE_S):
         highest = max(least_height, *(seen.height for seen in observer.seen))
         await observer.all_at(highest, processes)
     there = [
@@ -135,7 +152,14 @@ async def compare(
         if connection.connected
     ]
     height = max(least_height, min(there, default=0))
-    hashes = [await _app_hash(connection, height) for connection in observer.connections]
+    hashes: list[str | None] = [None] * len(observer.connections)
+
+    async def ask(place: int, connection: Connection) -> None:
+        hashes[place] = await _app_hash(connection, height)
+
+    async with trio.open_nursery() as nursery:
+        for place, connection in enumerate(observer.connections):
+            nursery.start_soon(ask, place, connection)
     return Compared(height, tuple(hashes))
 
 
@@ -155,15 +179,15 @@ def final_document(
     *,
     lost: int,
     compared: Compared,
-    backing: Backing | None,
+    backing: Comparison,
     observer: Observer,
     processes: Sequence[NodeProcess],
 ) -> Document:
     """Return the document that ends a devnet (INTERFACES §1)."""
     counts = tracker.counts
-    supply_equal = backing is not None and backing.is_equal
-    return {
-        "ok": compared.same and lost == 0 and counts.final > 0 and supply_equal,
+    failures = "; ".join(_failures(lost, counts.final, compared, backing))
+    document = {
+        "ok": not failures,
         "seconds": round(run.seconds, 1),
         "height": max(seen.height for seen in observer.seen),
         "validators": [
@@ -195,5 +219,22 @@ def final_document(
         "deposits": run.money.deposits,
         "withdrawals": run.money.withdrawals,
         "checkpoints": run.money.checkpoints,
-        "supply_equal": supply_equal,
+        "supply_equal": None if isinstance(backing, NotCompared) else backing.is_equal,
     }
+    return {**document, "reason": failures} if failures else document
+
+
+def _failures(lost: int, final: int, compared: Compared, backing: Comparison) -> Iterator[str]:
+    """Yield everything that keeps a run from being ok, for people (R3)."""
+    if lost:
+        yield f"{lost} acknowledged orders are neither final nor provably expired"
+    if None in compared.app_hashes:
+        yield f"not every validator reached height {compared.height}"
+    elif not compared.same:
+        yield f"the validators differ at height {compared.height}"
+    if isinstance(backing, NotCompared):
+        yield f"both sides were not compared: {backing.why}"
+    elif not backing.is_equal:
+        yield "the tokens in the contract are not what the exchange owes: see `omninode verify`"
+    if not final:
+        yield "no order became final"

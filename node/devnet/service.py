@@ -7,8 +7,8 @@ world ─ lock on its folder
             └─ sender, house, load, movers, view
 ```
 
-A SIGINT or SIGTERM ends the start, or the load; after the load comes a last look, a short one if
-somebody waits. Another signal ends that, too. Then the validators stop.
+A SIGINT or SIGTERM ends the start, or the load; after the load comes a last look, of 30 s at most
+if somebody waits. Another signal ends that, too. Then the validators stop.
 """
 
 from __future__ import annotations
@@ -27,9 +27,16 @@ from omninode.node.devnet import accounts
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.flow import Flow
 from omninode.node.devnet.house import House
-from omninode.node.devnet.limits import DRAIN_DEADLINE_S, DRAIN_STOPPED_S
+from omninode.node.devnet.limits import (
+    ANSWER_STOPPED_S,
+    BACKING_DEADLINE_S,
+    BACKING_STOPPED_S,
+    DRAIN_DEADLINE_S,
+    DRAIN_STOPPED_S,
+    REST_STOPPED_S,
+)
 from omninode.node.devnet.load import Load
-from omninode.node.devnet.money import MoneyCounts
+from omninode.node.devnet.money import Comparison, MoneyCounts
 from omninode.node.devnet.observer import Observer, trades_in
 from omninode.node.devnet.processes import DevnetProcess, NodeProcess, Supervisor
 from omninode.node.devnet.report import Run, compare, count_lost, drain, final_document
@@ -129,6 +136,7 @@ class Devnet:
         self._stop = stop
         self._before_load = before_load
         self._run = _run_name()
+        self._trades_made = 0
         self.processes: Final = tuple(NodeProcess(node) for node in world.nodes)
         self.observer: Final = Observer(world.nodes, self.tracker, self._change)
         self._sender = Sender(
@@ -187,10 +195,10 @@ class Devnet:
     async def _work(self, nursery: trio.Nursery) -> Document | None:
         async with self._stop.phase() as starting:
             await self._start(nursery)
+            before = Counts(await self._trades(), await self.settlement.count())
         if starting.cancelled_caught:
             return None
         self._before_load(self)
-        before = Counts(await self._trades(), await self.settlement.count())
         began_s = trio.current_time()
         nursery.start_soon(self.settlement.move)
         async with self._stop.phase(), trio.open_nursery() as load:
@@ -230,23 +238,29 @@ class Devnet:
 
     async def _finish(self, seconds: float, before: Counts) -> Document:
         stopped = self._stop.requests > 0
+        await self._drain(stopped=stopped)
+        sides: list[Comparison] = []
+
+        async def compare_sides() -> None:
+            sides.append(await self.settlement.backing(stopped=stopped))
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._rest, stopped)
-            await drain(self.tracker, self._change, stopped=stopped)
-        lost = await count_lost(
-            self.tracker,
-            self.observer.connections,
-            nonce_window_ms=self.world.genesis.consensus.nonce_window_ms,
-        )
-        backing = await self.settlement.backing(stopped=stopped)
-        trades = await self._trades() - before.trades
-        compared = await compare(
-            self.observer,
-            self.processes,
-            least_height=self.tracker.highest_final,
-            stopped=stopped,
-        )
-        money = (await self.settlement.last_count()).since(before.money)
+            nursery.start_soon(compare_sides)
+            lost = await count_lost(
+                self.tracker,
+                self.observer.connections,
+                nonce_window_ms=self.world.genesis.consensus.nonce_window_ms,
+                stopped=stopped,
+            )
+            trades = await self._last_trades(before.trades)
+            compared = await compare(
+                self.observer,
+                self.processes,
+                least_height=self.tracker.highest_final,
+                stopped=stopped,
+            )
+        (backing,) = sides
+        money = (await self.settlement.last_count(stopped=stopped)).since(before.money)
         return final_document(
             self.tracker,
             Run(seconds, trades, money),
@@ -257,9 +271,33 @@ class Devnet:
             processes=self.processes,
         )
 
+    async def _drain(self, *, stopped: bool) -> None:
+        """Wait for what is under way, telling how long that may take."""
+        orders = sum(sent.orders for sent in self.tracker.pending.values())
+        at_most_s = DRAIN_STOPPED_S if stopped else DRAIN_DEADLINE_S
+        self._view.tell(
+            f"waiting for {orders} orders to become final, at most {at_most_s:.0f} s; "
+            f"Ctrl-C {'again ' if stopped else ''}stops now"
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._rest, stopped)
+            await drain(self.tracker, self._change, stopped=stopped)
+        at_most_s = BACKING_STOPPED_S if stopped else BACKING_DEADLINE_S
+        self._view.tell(
+            f"comparing the validators, and both sides of the money, at most {at_most_s:.0f} s"
+        )
+
+    async def _last_trades(self, before: int) -> int:
+        """Return how many trades the load made; as last shown, if nobody answers in time."""
+        with trio.move_on_after(ANSWER_STOPPED_S):
+            markets = await self._markets()
+            if markets is not None:
+                self._trades_made = trades_in(markets) - before
+        return self._trades_made
+
     async def _rest(self, stopped: bool) -> None:  # noqa: FBT001 - of a task
         """Let the movers finish; one that can not is told, and its money is still counted."""
-        with trio.move_on_after(DRAIN_STOPPED_S if stopped else DRAIN_DEADLINE_S) as scope:
+        with trio.move_on_after(REST_STOPPED_S if stopped else DRAIN_DEADLINE_S) as scope:
             await self.settlement.stop_moving()
         if scope.cancelled_caught and not stopped:
             self._view.tell("not every withdrawal was claimed in time")
@@ -277,13 +315,15 @@ class Devnet:
         """Keep the view up to date."""
         while True:
             markets = await self._markets()
+            if markets is not None:
+                self._trades_made = trades_in(markets) - before.trades
             snapshot = Snapshot.take(
                 self.tracker,
                 self.observer,
                 self.processes,
                 seconds=trio.current_time() - began_s,
                 now_s=trio.current_time(),
-                trades=max(0, trades_in(markets) - before.trades),
+                trades=self._trades_made,
                 money=self.settlement.counts.since(before.money),
                 markets=market_rows(markets),
             )

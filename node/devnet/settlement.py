@@ -10,6 +10,7 @@ the load.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn
@@ -20,6 +21,7 @@ import trio
 from omninode.contracts.endpoint import Endpoint
 from omninode.errors import ChainError, OmniNodeError, UserError
 from omninode.node.devnet import accounts
+from omninode.node.devnet.answers import checked
 from omninode.node.devnet.anyone import Anyone
 from omninode.node.devnet.chain_place import chain_process
 from omninode.node.devnet.change import Change
@@ -32,7 +34,9 @@ from omninode.node.devnet.deployment import (
     deployment_calls,
 )
 from omninode.node.devnet.limits import (
+    ANSWER_STOPPED_S,
     BACKING_DEADLINE_S,
+    BACKING_RETRY_S,
     BACKING_STOPPED_S,
     CALL_TIMEOUT_S,
     CHAIN_POLL_S,
@@ -41,18 +45,21 @@ from omninode.node.devnet.limits import (
     FOLLOWING_DEADLINE_S,
     FOLLOWING_POLL_S,
 )
-from omninode.node.devnet.money import MoneyCounts
+from omninode.node.devnet.money import Comparison, MoneyCounts, NotCompared
 from omninode.node.devnet.movers import Mover, run_movers
 from omninode.node.devnet.observer import Observer
 from omninode.node.devnet.sender import Sender
 from omninode.node.devnet.world import World
-from omninode.node.funds.backing import Backing, read_backing
-from omninode.node.funds.chain import SettlementChain
+from omninode.node.funds.backing import read_backing
+from omninode.node.funds.chain import Ask, SettlementChain
 from omninode.node.funds.ledger import Ledger
 from omninode.node.funds.terms import SettlementTerms, settlement_terms
 
 Document = dict[str, Any]
 Tell = Callable[[str], None]
+
+_SILENT: Final = "the chain does not answer"
+_CHAIN_IS_SILENT: Final = frozenset({"settlement_unreachable", "settlement_off"})
 
 
 class Settlement:
@@ -101,11 +108,13 @@ class Settlement:
 
         Raises:
             UserError: `no_progress`, `deployer_needs_coins`, `wrong_contract`.
+            ChainError: The chain's answers are none, or it refuses a transaction.
         """
         world = self._world
         endpoint = Endpoint(world.chain.url, timeout_s=CALL_TIMEOUT_S)
+        ask = checked(endpoint.call)
         try:
-            await self._chain_answers(endpoint)
+            await self._chain_answers(ask)
             if world.chain.kind == "anvil":
                 await self._fund(endpoint)
             calls = deployment_calls(
@@ -115,7 +124,7 @@ class Settlement:
                 relayers=world.relayers(),
                 coins=PLENTY if world.chain.is_ours else FEW,
             )
-            sent = await deploy(endpoint.call, world.deployer, world.genesis, world.plan, calls)
+            sent = await deploy(ask, world.deployer, world.genesis, world.plan, calls)
         finally:
             with trio.CancelScope(shield=True):
                 await endpoint.close()
@@ -123,12 +132,12 @@ class Settlement:
             self._tell(f"contracts are on the chain at {world.chain.url}")
         self._deployed.set()
 
-    async def _chain_answers(self, endpoint: Endpoint) -> None:
+    async def _chain_answers(self, ask: Ask) -> None:
         wanted = self._world.chain.chain_id
         with trio.move_on_after(CHAIN_START_DEADLINE_S) as scope:
             while True:
                 try:
-                    found = await SettlementChain(endpoint.call).chain_id()
+                    found = await SettlementChain(ask).chain_id()
                     break
                 except ChainError:
                     await trio.sleep(CHAIN_POLL_S)
@@ -203,29 +212,40 @@ class Settlement:
                 await self.count()
             await trio.sleep(COUNT_INTERVAL_S)
 
-    async def last_count(self) -> MoneyCounts:
-        """Count once more; where nobody answers, what was counted last."""
-        with suppress(OmniNodeError):
-            await self.count()
-        return self.counts
-
-    async def backing(self, *, stopped: bool) -> Backing | None:
-        """Compare both sides; `None` if nobody answers in time.
+    async def last_count(self, *, stopped: bool) -> MoneyCounts:
+        """Count once more; where nobody answers, or not in time, what was counted last.
 
         Args:
             stopped: Somebody pressed Ctrl-C and waits.
         """
+        with suppress(OmniNodeError), trio.move_on_after(ANSWER_STOPPED_S if stopped else math.inf):
+            await self.count()
+        return self.counts
+
+    async def backing(self, *, stopped: bool) -> Comparison:
+        """Compare both sides, again until it is done: a chain that died is being started again.
+
+        Args:
+            stopped: Somebody pressed Ctrl-C and waits.
+        """
+        why = _SILENT
         with trio.move_on_after(BACKING_STOPPED_S if stopped else BACKING_DEADLINE_S):
-            try:
-                return await read_backing(
-                    lambda: self._anyone("omni_getSupply", {}),
-                    self._chain,
-                    self._ledger,
-                    self.terms,
-                )
-            except OmniNodeError as error:
-                self._tell(f"both sides could not be compared: {error}")
-        return None
+            while self.process is None or not self.process.is_given_up:
+                try:
+                    return await read_backing(
+                        lambda: self._anyone("omni_getSupply", {}),
+                        self._chain,
+                        self._ledger,
+                        self.terms,
+                    )
+                except UserError as error:
+                    why = _SILENT if error.reason in _CHAIN_IS_SILENT else str(error)
+                except OmniNodeError as error:
+                    why = str(error)
+                await trio.sleep(BACKING_RETRY_S)
+        if not any(connection.connected for connection in self._observer.connections):
+            why = "no validator answers"
+        return NotCompared(why)
 
 
 def terms_of(world: World) -> SettlementTerms:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from omninode.errors import EndpointError, UserError
+from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.devnet.anyone import Anyone
 from omninode.node.devnet.change import Change
 from omninode.node.devnet.limits import ANSWER_DEADLINE_S
@@ -36,7 +36,7 @@ def anyone(*validators: Validator, change: Change | None = None) -> Anyone:
 
 async def test_each_call_goes_to_the_next() -> None:
     ask = anyone(Validator("a"), Validator("b"), Validator("c", ready=False))
-    assert {await ask("eth_chainId", []) for _ in range(4)} == {"a", "b"}
+    assert {await ask("omni_status", {}) for _ in range(4)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("reason", ["connection_lost", "timeout", "settlement_unreachable"])
@@ -44,7 +44,7 @@ async def test_who_can_not_answer_is_passed_over(
     reason: str, autojump_clock: trio.abc.Clock
 ) -> None:
     ask = anyone(Validator("a", UserError(reason)), Validator("b", UserError(reason)))
-    assert await ask("eth_chainId", []) in {"a", "b"}
+    assert await ask("omni_status", {}) in {"a", "b"}
 
 
 @pytest.mark.parametrize("refusal", [UserError("unknown_method"), EndpointError(3, "reverted")])
@@ -60,7 +60,7 @@ async def test_nobody_ready_is_waited_for_and_given_up(autojump_clock: trio.abc.
     ask = anyone(validator, change=change)
     began = trio.current_time()
     with pytest.raises(UserError) as caught:
-        await ask("eth_chainId", [])
+        await ask("omni_status", {})
     assert caught.value.reason == "no_answer"
     assert trio.current_time() - began == pytest.approx(ANSWER_DEADLINE_S)
     async with trio.open_nursery() as nursery:
@@ -71,4 +71,9 @@ async def test_nobody_ready_is_waited_for_and_given_up(autojump_clock: trio.abc.
             change.tell()
 
         nursery.start_soon(become_ready)
-        assert await ask("eth_chainId", []) == "a"
+        assert await ask("omni_status", {}) == "a"
+
+
+async def test_what_is_no_answer_of_a_chain_is_refused() -> None:
+    with pytest.raises(ChainError, match="eth_getBlockByNumber"):
+        await anyone(Validator("0x10"))("eth_getBlockByNumber", ["latest", False])

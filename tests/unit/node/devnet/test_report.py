@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from omninode.errors import UserError
-from omninode.node.devnet import report
 from omninode.node.devnet.change import Change
-from omninode.node.devnet.money import MoneyCounts
+from omninode.node.devnet.limits import ANSWER_STOPPED_S, DRAIN_DEADLINE_S
+from omninode.node.devnet.money import Comparison, MoneyCounts, NotCompared
 from omninode.node.devnet.observer import Seen
 from omninode.node.devnet.report import Compared, Run, compare, count_lost, drain, final_document
 from omninode.node.devnet.tracker import Sent, Tracker
@@ -118,7 +118,7 @@ async def test_draining_gives_up_when_nothing_moves(autojump_clock: trio.abc.Clo
     pending(tracker, b"a")
     began = trio.current_time()
     await drain(tracker, Change(), stopped=False)
-    assert trio.current_time() - began == pytest.approx(report.DRAIN_DEADLINE_S)
+    assert trio.current_time() - began == pytest.approx(DRAIN_DEADLINE_S)
     assert tracker.pending
 
 
@@ -172,16 +172,43 @@ def backing(*, missing: int = 0) -> Backing:
         (0, ("0xaa", "0xaa"), 0, backing(), False),
         (0, ("0xaa", "0xaa"), 5, backing(missing=1), False),
         (0, ("0xaa", "0xaa"), 5, backing(missing=-1), False),
-        (0, ("0xaa", "0xaa"), 5, None, False),
+        (0, ("0xaa", "0xaa"), 5, NotCompared("the chain does not answer"), False),
     ],
 )
 def test_ok_needs_everything(
-    lost: int, hashes: tuple[str | None, ...], final: int, backed: Backing | None, ok: bool
+    lost: int, hashes: tuple[str | None, ...], final: int, backed: Comparison, ok: bool
 ) -> None:
+    document = document_of(lost, hashes, final, backed)
+    assert document["ok"] is ok
+    assert ("reason" in document) is not ok
+    assert document["height"] == 11
+    assert document["compared_height"] == 9
+    assert document["orders_per_second"] == final / 2
+    assert document["validators"][0]["rss_mb"] is None
+    assert (document["deposits"], document["withdrawals"], document["checkpoints"]) == (5, 3, 7)
+
+
+def test_what_was_not_compared_is_not_unequal() -> None:
+    why = NotCompared("the chain does not answer")
+    document = document_of(0, ("0xaa", "0xaa"), 5, why)
+    assert document["supply_equal"] is None
+    assert document["reason"] == "both sides were not compared: the chain does not answer"
+    assert document_of(0, ("0xaa", "0xaa"), 5, backing(missing=1))["supply_equal"] is False
+
+
+def test_everything_that_is_wrong_is_told() -> None:
+    reason = document_of(2, ("0xaa", "0xab"), 0, backing(missing=1))["reason"]
+    for words in ("2 acknowledged", "differ at height 9", "not what the exchange owes", "no order"):
+        assert words in reason
+
+
+def document_of(
+    lost: int, hashes: tuple[str | None, ...], final: int, backed: Comparison
+) -> dict[str, Any]:
     tracker = Tracker()
     tracker.counts.final = final
     process = SimpleNamespace(node=SimpleNamespace(moniker="node0"), process_id=None)
-    document = final_document(
+    return final_document(
         tracker,
         Run(seconds=2.0, trades=4, money=MoneyCounts(5, 3, 7)),
         lost=lost,
@@ -190,9 +217,24 @@ def test_ok_needs_everything(
         observer=observer_of([], [9, 11]),
         processes=[process, process],  # type: ignore[list-item]
     )
-    assert document["ok"] is ok
-    assert document["height"] == 11
-    assert document["compared_height"] == 9
-    assert document["orders_per_second"] == final / 2
-    assert document["validators"][0]["rss_mb"] is None
-    assert (document["deposits"], document["withdrawals"], document["checkpoints"]) == (5, 3, 7)
+
+
+async def test_somebody_who_waits_is_not_kept_by_a_silent_validator(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Silent(Validator):
+        async def call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    tracker = Tracker()
+    pending(tracker, b"a")
+    began = trio.current_time()
+    lost = await count_lost(
+        tracker,
+        [Silent()],  # type: ignore[list-item]
+        nonce_window_ms=30_000,
+        stopped=True,
+    )
+    assert lost == 3
+    assert trio.current_time() - began == pytest.approx(ANSWER_STOPPED_S)

@@ -48,6 +48,25 @@ def test_what_is_no_positive_number_is_refused_with_its_flag(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("9" * 300, "too large, with 300 digits"),
+        ("1" + "0" * 39, "too large, with 40 digits"),
+        ("0." + "1" * 300, "too fine, with 300 digits"),
+        ("0." + "0" * 18 + "1", "too fine, with 19 digits"),
+    ],
+)
+def test_too_many_digits_are_told_as_such(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        positive_decimal(text, flag="--size")
+
+
+def test_as_many_digits_as_may_be() -> None:
+    for text in ("9" * 39, "0." + "1" * 18):
+        assert positive_decimal("000" + text, flag="--size") == text
+
+
+@pytest.mark.parametrize(
     ("text", "ppm"), [("5", 50_000), ("0.5", 5_000), ("0.0001", 1), ("100", 1_000_000)]
 )
 def test_percentages_are_exact(text: str, ppm: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from web3 import Web3
 
 from omninode.contracts.artifacts import load_artifact
 from omninode.crypto import keccak256
-from omninode.errors import EndpointError, UserError
+from omninode.errors import ChainError, EndpointError, UserError
 from omninode.node.funds import calls
-from omninode.node.funds.chain import refuse, revert_name
+from omninode.node.funds.chain import SettlementChain, refuse, revert_name
 
 
 def signatures(artifact: str, kind: str) -> set[str]:
@@ -58,9 +59,23 @@ def test_a_revert_has_the_contracts_own_name() -> None:
             "not_checkpointed",
         ),
         (EndpointError(-32000, "nonce too low"), "chain_refused"),
+        (EndpointError(-32000, "anything"), "chain_refused"),
     ],
 )
 def test_a_refusal_becomes_a_reason(error: EndpointError, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         refuse(error, "it")
     assert caught.value.reason == reason
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("answer", [None, 7, "", "0x", "rubbish", {}, ["0x1"]])
+async def test_what_no_chain_answers_is_an_error_of_the_chain(answer: object) -> None:
+    async def ask(method: str, params: list[object]) -> object:
+        await trio.lowlevel.checkpoint()
+        return answer
+
+    chain = SettlementChain(ask)
+    for call in (chain.chain_id, chain.newest, lambda: chain.read(bytes(20), calls.GENESIS_HASH)):
+        with pytest.raises(ChainError):
+            await call()

@@ -14,7 +14,7 @@ from omninode.errors import EndpointError, UserError
 from omninode.node.funds import wallet as wallet_module
 from omninode.node.funds.calls import BALANCE_OF, deposit, transfer
 from omninode.node.funds.moving import approve_if_needed
-from omninode.node.funds.wallet import SignedTransaction, Wallet
+from omninode.node.funds.wallet import OutcomeUnknown, SignedTransaction, Wallet
 
 BOB = bytes([7]) * 20
 
@@ -76,6 +76,27 @@ async def test_a_refusal_means_nothing_if_the_chain_knows_the_transaction() -> N
     with pytest.raises(UserError) as caught:
         await unknown.send(SIGNED)
     assert caught.value.reason == "chain_refused"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"eth_sendRawTransaction": UserError("node_unreachable", "gone")},
+        {
+            "eth_sendRawTransaction": EndpointError(-32000, "already known"),
+            "eth_getTransactionByHash": UserError("node_unreachable", "gone"),
+        },
+    ],
+)
+async def test_what_may_have_been_sent_is_named(answers: dict[str, Any]) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        await a_wallet(**answers).send(SIGNED)
+    assert caught.value.reason == "node_unreachable"
+    assert SIGNED.hash in str(caught.value)
+    gone = a_wallet(eth_getTransactionReceipt=UserError("node_unreachable", "gone"))
+    with pytest.raises(OutcomeUnknown, match=SIGNED.hash):
+        await gone.receipt(SIGNED)
 
 
 async def test_what_is_never_mined_is_named(autojump_clock: trio.abc.Clock) -> None:
@@ -92,3 +113,4 @@ async def test_a_failed_transaction_is_a_failure() -> None:
         await a_wallet(eth_getTransactionReceipt=receipt).receipt(SIGNED)
     assert caught.value.reason == "transaction_failed"
     assert "block 7" in str(caught.value)
+    assert caught.value.hint

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.slow
 
 PORT = BASE_PORT + 50
 XOM = 10**18
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+CONTRACT_PAGE = ROOT / "docs" / "reference" / "contract.md"
 
 
 class Wallet:
@@ -190,6 +193,43 @@ def test_the_commands_of_the_readme_work(devnet: Devnet) -> None:
         withdrawal = str(document.get("id", withdrawal))
 
 
+def test_the_program_of_the_contracts_page_deposits(devnet: Devnet, tmp_path: Path) -> None:
+    (program,) = re.findall(
+        r"^```python\n(.+?)^```$", CONTRACT_PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "deposit.py").write_text(program)
+    wallet = Wallet(devnet, "bob", validator=1)
+    before = wallet.owns("USDC")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "deposit.py"), str(devnet.home)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of 2500000 units is credited" in done.stdout
+    assert wallet.owns("USDC") == before - 2_500_000
+
+
+def test_the_contracts_page_has_its_functions_and_events() -> None:
+    page = " ".join(CONTRACT_PAGE.read_text().split())
+    for entry in load_artifact("Settlement").abi:
+        if entry["type"] == "event" and entry["name"] in {"Deposited", "Withdrawn", "Checkpointed"}:
+            fields = ", ".join(
+                f"{field['type']} {'indexed ' * field['indexed']}{field['name']}"
+                for field in entry["inputs"]
+            )
+            assert f"event {entry['name']}({fields})" in page
+        if entry.get("name") in {"deposit", "withdraw", "isWithdrawn", "submitCheckpoint"}:
+            fields = ", ".join(
+                f"{field['type'].replace('tuple', 'Checkpoint')} {field['name']}"
+                for field in entry["inputs"]
+            )
+            assert f"`{entry['name']}({fields})" in page
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -243,8 +283,18 @@ def credited(devnet: Devnet) -> int:
 
 
 def test_started_again_both_sides_go_on_and_end_equal(devnet: Devnet) -> None:
-    """Stopped in the middle of deposits and withdrawals; the next run claims what was left."""
+    """Stopped in the middle of deposits and withdrawals; the next run claims what was left.
+
+    The chain's process dies just before: it is started again, and both sides are compared.
+    """
+    (victim,) = (
+        process for process, words in processes_of(devnet.home).items() if "chain" in words
+    )
+    os.kill(victim, signal.SIGKILL)
     assert devnet.stop() == 0, devnet.shown()
+    shown = devnet.shown()
+    assert re.search(r"waiting for \d+ orders to become final, at most 10 s", shown)
+    assert re.search(r"^both sides equal +yes$", shown, re.MULTILINE), shown
     again = Devnet(devnet.home, "--for", "8", "--json", base_port=PORT)
     assert again.process.wait(timeout=100) == 0, again.shown()
     document = json.loads(again.out.read_text())

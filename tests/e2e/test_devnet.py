@@ -189,6 +189,24 @@ def test_a_stop_signal_counts_also_when_it_was_inherited_as_ignored(devnet: Devn
     assert processes_of(devnet.home) == {}
 
 
+def test_a_second_stop_signal_ends_the_wait_for_what_can_not_become_final(devnet: Devnet) -> None:
+    """Two of four validators are frozen: nothing is final any more, and half do not answer."""
+    again = Devnet(devnet.home, base_port=devnet.base_port).ready()
+    victims = [again.process_of(node) for node in (1, 2)]
+    for victim in victims:
+        assert victim is not None
+        os.kill(victim, signal.SIGSTOP)
+    time.sleep(1)  # orders that can not become final
+    again.process.send_signal(signal.SIGINT)
+    wait_for(lambda: "Ctrl-C again stops now" in again.shown(), seconds=5, why="it says so")
+    began = time.monotonic()
+    assert again.stop() == 0, again.shown()
+    assert time.monotonic() - began < 8
+    assert "stopping the validators" in again.shown()
+    assert "was killed" not in again.shown()
+    assert processes_of(devnet.home) == {}
+
+
 def test_a_killed_devnet_takes_its_validators_with_it(devnet: Devnet) -> None:
     again = Devnet(devnet.home, base_port=devnet.base_port)
     wait_for(

@@ -333,3 +333,10 @@ def test_a_devnet_of_a_version_without_settlement_says_how_to_go_on(tmp_path: Pa
     old = Devnet(tmp_path, "--json", base_port=PORT)
     assert old.process.wait(timeout=30) == 2
     assert "--reset" in json.loads(old.out.read_text())["error"]["hint"]
+
+
+def test_a_port_for_two_is_wrong_usage_before_anything_is_written(tmp_path: Path) -> None:
+    wrong = Devnet(tmp_path / "new", "--chain-port", str(PORT + 1), "--json", base_port=PORT)
+    assert wrong.process.wait(timeout=30) == 2
+    assert f"--chain-port {PORT + 1}" in json.loads(wrong.out.read_text())["error"]["message"]
+    assert not (tmp_path / "new").exists()

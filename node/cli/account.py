@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -57,8 +58,7 @@ def show(
     keystore: KeystoreFolder = None,
 ) -> None:
     """Show an account's balances; no password is needed."""
-    who, _ = split_subaccount(_named(account, owner))
-    address = account_address(who, keystore=keystore)
+    address = _asked(_named(account, owner), keystore=keystore)
     with connect(rpc) as node:
         document: dict[str, Any] = node.call("omni_getAccount", {"address": address})
     emit(document, lambda: _print_account(document))
@@ -74,10 +74,15 @@ def fills(
     keystore: KeystoreFolder = None,
 ) -> None:
     """Show an account's newest fills; no password is needed."""
-    who, _ = split_subaccount(_named(account, owner))
-    params = {"address": account_address(who, keystore=keystore), "limit": limit}
+    params = {"address": _asked(_named(account, owner), keystore=keystore), "limit": limit}
     with connect(rpc) as node:
         document: dict[str, Any] = node.call("omni_getFills", params)
+        # A page of one subaccount ends where the node has looked at enough of the others' rows.
+        while document["next"] is not None and (left := limit - len(document["fills"])) > 0:
+            place = {"limit": left, "before": document["next"]}
+            page = node.call("omni_getFills", params | place)
+            document["fills"] += page["fills"]
+            document["next"] = page["next"]
     rows = [[fill.get(column) for column in FILL_COLUMNS] for fill in document["fills"]]
     emit(document, lambda: print_table(FILL_COLUMNS, rows, empty="no fills yet"))
 
@@ -115,6 +120,13 @@ def _named(argument: str | None, flag: str | None) -> str:
     if name is None:
         raise ConfigError("name the account", hint="its keystore's name, or its address")
     return name
+
+
+def _asked(who: str, *, keystore: Path | None) -> str:
+    """Return the address to ask about; it names a subaccount only if `who` does."""
+    name, subaccount = split_subaccount(who)
+    address = account_address(name, keystore=keystore)
+    return f"{address}/{subaccount}" if "/" in who else address
 
 
 def _print_account(document: dict[str, Any]) -> None:

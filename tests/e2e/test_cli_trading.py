@@ -190,6 +190,9 @@ def test_two_accounts_trade(cli: Cli, trader: str) -> None:
     assert newest["maker_order_id"] == maker["order_id"]
     (own,) = cli("account", "fills", trader)["fills"]
     assert own["order_id"] == taker["order_id"]
+    assert cli("account", "fills", f"{trader}/0")["fills"] == [own]
+    assert cli("account", "fills", f"{trader}/1")["fills"] == []
+    assert cli("account", "show", f"{trader}/1")["subaccounts"] == []
     # 5 x 1.25 and the taker's 0.2 %.
     assert free(cli, trader, "USDC") == "993.7375"
     assert free(cli, trader, "XOM") == "1005"

@@ -47,7 +47,7 @@ def devnet(
         str | None,
         typer.Option(
             metavar="embedded|anvil|URL",
-            help="The settlement chain: our own, anvil, or a developer's by URL. Default: embedded.",
+            help="Settlement chain: our own, anvil, or a developer's by URL. Default: embedded.",
         ),
     ] = None,
     chain_port: Annotated[

@@ -6,8 +6,8 @@ Rules
         (consensus.md §1.6). Nothing is spent on signatures of transactions before.
     Y2. Peers are asked one after the other, each run beginning with another one. While one has not
         answered, the next is asked after a while; who was slow or sent rubbish comes last from then
-        on. When a third of them has nothing newer, nobody honest has: if we are behind all the
-        same, the core asks again.
+        on. When a third of them has answered and has nothing newer, nobody honest has: if we are
+        behind all the same, the core asks again.
     Y3. Runs are asked for until there is nothing newer; then the live protocol takes over. Both may
         make the same block final: a run that comes too late is dropped without blame.
     Y4. What is believed of a peer is what its certificates prove, never a height that it claims.
@@ -99,24 +99,27 @@ class BlockSync:
         """Take one run from the first peer that has one; false when nobody is ahead (Y2, Y3)."""
         await self._settled()
         peers = self._peers_in_order()
-        took_run = has_nothing = False
+        enough = len(peers) // 3 + 1 if has_reason else 1
+        took_run, without_run = False, 0
 
         async def ask(peer: str, answered: trio.Event) -> None:
-            nonlocal took_run, has_nothing
+            nonlocal took_run, without_run
             if await self._run_from(peer):
                 took_run = True
                 nursery.cancel_scope.cancel()
-            has_nothing = True
+            without_run += 1
             answered.set()
 
         async with trio.open_nursery() as nursery:
-            for peer in peers[: len(peers) // 3 + 1 if has_reason else 1]:
+            for peer in peers:
+                if without_run >= enough:
+                    break
                 answered = trio.Event()
                 nursery.start_soon(ask, peer, answered)
                 with trio.move_on_after(SLOW_ANSWER_S) as patience:
                     await answered.wait()
                 self._strikes[peer] += patience.cancelled_caught
-            if has_nothing:
+            if without_run:
                 nursery.cancel_scope.cancel()
         return took_run
 

@@ -197,6 +197,27 @@ async def test_a_peer_that_never_answers_delays_sync_once(
     assert asked[0] not in asked[asked_before:]
 
 
+async def test_one_peer_that_answers_is_enough(world: World, mock_clock: MockClock) -> None:
+    nodes = await world.start_armed()
+    world.hub.isolate("peer3")
+    await world.grow(nodes[0], 40, others=nodes[:3])
+    asked: list[str] = []
+
+    def bend(peer: str, protocol: str, answer: bytes) -> bytes | None:
+        if protocol != BLOCKS_PROTOCOL or peer == "peer3":
+            return answer
+        if peer not in asked:
+            asked.append(peer)
+        return None if peer in asked[:2] else answer
+
+    world.hub.bend_answer = bend
+    world.hub.join("peer3")
+    late, started_ms = nodes[3], world.clock.now_ms()
+    await until(lambda: late.height >= 40)
+    assert len(asked) == 3
+    assert world.clock.now_ms() - started_ms < 2_200
+
+
 async def test_what_a_peer_claims_does_not_make_a_node_look_behind(
     world: World, mock_clock: MockClock
 ) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from omninode.dex.decimals import DECIMALS_MAX
+from omninode.dex.decimals import AMOUNT_LIMIT, DECIMALS_MAX
 from omninode.errors import ConfigError
 
 PPM_PER_PERCENT_DIGITS: Final = 4
 """One percent is 10**4 parts in a million."""
 
-WHOLE_DIGITS_MAX: Final = 39
-"""The largest amount, 2**128 - 1 units, has so many digits."""
+WHOLE_DIGITS_MAX: Final = len(str(AMOUNT_LIMIT - 1))
+"""The largest amount, in base units, has so many digits."""
 
 SHOWN_MAX: Final = 64
 """Characters of a wrong number that are repeated."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from omninode.dex.actions import SUBACCOUNT_MAX
 from omninode.errors import ConfigError
 from omninode.node.cli.accounts import (
     FromAccount,
@@ -22,9 +23,6 @@ from omninode.node.cli.order import Wait, require_accepted
 from omninode.node.cli.output import emit, note, print_fields
 from omninode.node.cli.steps import shown_steps
 from omninode.node.funds.limits import WITHDRAWAL_ID_MAX
-
-SUBACCOUNT_MAX: Final = 999
-"""As the contract has it."""
 
 Asset = Annotated[str, typer.Option(help="Such as USDC.")]
 Amount = Annotated[str, typer.Option(help="In units of the asset, such as 12.5.")]

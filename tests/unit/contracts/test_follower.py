@@ -261,6 +261,24 @@ async def test_an_endpoint_that_is_away_is_told_and_made_up_for(tmp_path: Path) 
         assert world.deposits == 1
 
 
+async def test_an_hour_without_any_endpoint_is_made_up_for(tmp_path: Path) -> None:
+    """Blocks of a second, a deposit in every hundredth."""
+    chain = SimChain(length=9)
+    async with following(tmp_path, *shared(chain, 2)) as world:
+        await world.reach(chain.height - CONFIRMATIONS)
+        for server in world.servers:
+            server.is_open = False
+        await world.state("unreachable")
+        for index in range(36):
+            chain.extend(100, deposited(index))
+        assert world.deposits == 0
+        for server in world.servers:
+            server.is_open = True
+        await world.state("following")
+        await world.reach(chain.height - CONFIRMATIONS)
+        assert world.deposits == 36
+
+
 async def test_one_of_three_may_be_away(tmp_path: Path) -> None:
     chain = SimChain(length=9)
     async with following(tmp_path, *shared(chain, 3)) as world:

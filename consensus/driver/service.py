@@ -40,7 +40,7 @@ from omninode.consensus.ports import Body, Clock, Ledger, Peers, Pool, VoteLog
 from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
 from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote
 from omninode.encoding import encode
-from omninode.errors import BrokenInvariant, Malformed
+from omninode.errors import BrokenInvariant, Malformed, StorageFault
 
 log = structlog.get_logger("consensus")
 
@@ -107,6 +107,7 @@ class ConsensusService:
         self._stepping = False
         self._started = False
         self._failed = trio.Event()
+        self._failure: BaseException | None = None
         self._finalized: deque[out.Finalize] = deque()
         self._finalized_wake = trio.Event()
         self._certificates_unsynced = 0
@@ -142,17 +143,17 @@ class ConsensusService:
         if self._stepping:
             return
         self._stepping = True
-        is_whole = False
         try:
             while self._inputs and not self.halted:
                 event = self._inputs.popleft()
                 for effect in self.core.step(event, now_ms=self._ports.clock()):
                     self._carry_out(effect)
-            is_whole = True
+        except BaseException as error:
+            self._failure = error
+            self._failed.set()
+            raise
         finally:
             self._stepping = False
-            if not is_whole:
-                self._failed.set()
         self._output.flush()
 
     async def replay(self, records: Iterable[WalRecord]) -> None:
@@ -197,9 +198,14 @@ class ConsensusService:
         raise AssertionError("a daemon task returned")
 
     async def _stop_when_failed(self) -> NoReturn:
-        """End the node after a step that failed half-way, wherever its error went."""
+        """End the node after a step that failed half-way, wherever its error went.
+
+        A disk that fails is told as such: it is no defect of ours, and the operator can mend it.
+        """
         await self._failed.wait()
-        raise BrokenInvariant("a step of consensus failed half-way; the error is in the log")
+        if isinstance(self._failure, StorageFault):
+            raise self._failure
+        raise BrokenInvariant("a step of consensus failed half-way") from self._failure
 
     def _carry_out(self, effect: out.Effect) -> None:
         match effect:

@@ -7,9 +7,10 @@ import sys
 import time
 
 from tests.sim.mutants import MUTANTS, first_death
-from tests.sim.oracles import Violation
-from tests.sim.schedule import Profile
-from tests.sim.simulator import Report, simulate
+
+from omninode.node.simulation.oracles import Violation
+from omninode.node.simulation.schedule import Profile
+from omninode.node.simulation.simulator import Report, simulate
 
 
 def main() -> int:

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sim.node import Node
-from tests.sim.oracles import Violation
-from tests.sim.schedule import Profile
-from tests.sim.simulator import simulate
+import msgspec
 
 from omninode.consensus.asking import Asking
 from omninode.consensus.core import Core
@@ -24,6 +21,10 @@ from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.types import Block, ValidatorSet, Vote, VoteKind
+from omninode.node.simulation.node import Node
+from omninode.node.simulation.oracles import Violation
+from omninode.node.simulation.schedule import Profile
+from omninode.node.simulation.simulator import simulate
 
 
 class _FinalizeAndNullify(OwnVotes):
@@ -75,7 +76,7 @@ class LooseQuorum(Core):
     """Takes two thirds of the power for a quorum, not more than that."""
 
     def __init__(self, *, validators: ValidatorSet, **arguments: Any) -> None:
-        loose = _LooseSet(validators.epoch, validators.validators)
+        loose = _LooseSet(**msgspec.structs.asdict(validators))
         super().__init__(validators=loose, **arguments)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sim.exchange_machine import GENESIS, TRADERS, ExchangeMachine
-from tests.sim.node import Node
-from tests.sim.schedule import Profile, draw
-from tests.sim.simulator import Simulator
-
 from omninode.consensus import effects as out
+from omninode.node.simulation.exchange_machine import GENESIS, TRADERS, ExchangeMachine
+from omninode.node.simulation.node import Node
+from omninode.node.simulation.schedule import Profile, draw
+from omninode.node.simulation.simulator import Simulator
 
 VICTIM = 2
 FLIP_AT_HEIGHT = 4

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sim.node import Node
-from tests.sim.schedule import Profile, draw
-from tests.sim.simulator import Simulator
-
 from omninode.consensus import messages as msg
 from omninode.consensus.limits import PAGE_VIEWS
+from omninode.node.simulation.node import Node
+from omninode.node.simulation.schedule import Profile, draw
+from omninode.node.simulation.simulator import Simulator
 
 VIEWS = 1_200
 """`tests/unit/consensus/test_help.py` walks ten thousand between two cores."""

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.sim.schedule import Profile
-from tests.sim.simulator import Report, simulate
+
+from omninode.node.simulation.schedule import Profile
+from omninode.node.simulation.simulator import Report, simulate
 
 BATCH = 20
 COUNTS = {

@@ -81,13 +81,16 @@ class ExchangeMachine:
 
     @property
     def height(self) -> int:
+        """The last executed height."""
         return self.exchange.height
 
     @property
     def app_hash(self) -> bytes:
+        """The hash of the state."""
         return self.exchange.app_hash
 
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """Execute a block; return the records to store."""
         header = block.header
         outcome = self.exchange.apply(
             BlockInput(
@@ -108,9 +111,11 @@ class ExchangeWorkload:
     """Traders that place crossing orders, cancel, transfer, and approve session keys."""
 
     def machine(self, records: dict[bytes, bytes]) -> ExchangeMachine:
+        """Return an exchange at the state of these records."""
         return ExchangeMachine(Exchange.load(GENESIS, records.items()))
 
     def transaction(self, number: int, time_ms: int) -> tuple[bytes, bytes]:
+        """Return the id and the bytes of some trader's next transaction."""
         transaction = _signed(number, time_ms)
         return transaction.hash, transaction.raw
 

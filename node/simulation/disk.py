@@ -48,9 +48,10 @@ class Disk:
     chain: list[Committed] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
     appends: int = 0
-    on_durable: Callable[[Vote], None] = lambda vote: None
+    on_durable: Callable[[Vote], None] | None = None
 
     def append(self, record: WalRecord) -> None:
+        """Buffer a record of the log."""
         self.appends += 1
         self.buffered.append(record)
 
@@ -67,11 +68,13 @@ class Disk:
             votes = self.guard.setdefault(record.vote.view, [])
             if record.vote not in votes:
                 votes.append(record.vote)
-                self.on_durable(record.vote)
+                if self.on_durable is not None:
+                    self.on_durable(record.vote)
             while len(self.guard) > GUARD_VIEWS:
                 del self.guard[min(self.guard)]
 
     def crash(self, kind: Crash, rng: random.Random) -> None:
+        """Lose what was buffered, or part of it."""
         kept = 0
         if kind is Crash.TORN:
             kept = rng.randrange(len(self.buffered) + 1)
@@ -92,6 +95,7 @@ class Disk:
         self.records.clear()
 
     def commit(self, committed: Committed, writes: dict[bytes, bytes | None]) -> None:
+        """Store a block and the records it changed, atomically."""
         self.chain.append(committed)
         for key, value in writes.items():
             if value is None:
@@ -113,7 +117,6 @@ class Disk:
                     return vote.view > header.view
                 case WalCertificate(certificate):
                     return certificate.view > header.view
-            return True
 
         self.log = [record for record in self.log if is_needed(record)]
 
@@ -125,6 +128,7 @@ class Disk:
         return [*self.log, *(WalVote(v) for v in votes if v not in logged)]
 
     def tip(self) -> FinalizedTip | None:
+        """Return where a restarted core begins; `None` is genesis."""
         if not self.chain:
             return None
         newest = self.chain[-1]

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.sim.disk import Crash
+from omninode.node.simulation.disk import Crash
 
 DELTA_MS = 1_000
 MIN_BLOCK_INTERVAL_MS = 200
@@ -76,9 +76,11 @@ class Schedule:
 
     @property
     def honest(self) -> list[int]:
+        """The validators that follow the rules."""
         return [i for i in range(len(self.powers)) if i not in self.faults]
 
     def reachable(self, a: tuple[int, int], b: tuple[int, int], now_ms: int) -> bool:
+        """Whether two instances hear one another now."""
         for partition in self.partitions:
             if now_ms < partition.end_ms:
                 return partition.group[a] == partition.group[b]

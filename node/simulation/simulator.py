@@ -1,5 +1,4 @@
-"""Runs one schedule: virtual time, network, crashes, Byzantine validators, and the oracles over all
-of it."""
+"""Runs one schedule: virtual time, network, crashes, Byzantine validators, and the oracles."""
 
 from __future__ import annotations
 
@@ -8,30 +7,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from tests.sim.disk import Crash
-from tests.sim.exchange_machine import ExchangeWorkload
-from tests.sim.liar import Liars
-from tests.sim.machines import Workload
-from tests.sim.node import Instance, Node
-from tests.sim.oracles import (
-    Agreement,
-    GuardModel,
-    Violation,
-    VoteBook,
-    check_evidence,
-    check_quorum,
-)
-from tests.sim.schedule import (
-    DELTA_MS,
-    IDLE_BLOCK_INTERVAL_MS,
-    MIN_BLOCK_INTERVAL_MS,
-    Fault,
-    Profile,
-    Schedule,
-    draw,
-)
-from tests.sim.signing import GENESIS_HASH, sim_signer
 
 from omninode.consensus import effects as out
 from omninode.consensus import messages as msg
@@ -46,6 +21,29 @@ from omninode.consensus.types import (
     Vote,
     genesis_header,
 )
+from omninode.node.simulation.disk import Crash
+from omninode.node.simulation.exchange_machine import ExchangeWorkload
+from omninode.node.simulation.liar import Liars
+from omninode.node.simulation.machines import Workload
+from omninode.node.simulation.node import Instance, Node
+from omninode.node.simulation.oracles import (
+    Agreement,
+    GuardModel,
+    Violation,
+    VoteBook,
+    check_evidence,
+    check_quorum,
+)
+from omninode.node.simulation.schedule import (
+    DELTA_MS,
+    IDLE_BLOCK_INTERVAL_MS,
+    MIN_BLOCK_INTERVAL_MS,
+    Fault,
+    Profile,
+    Schedule,
+    draw,
+)
+from omninode.node.simulation.signing import GENESIS_HASH, sim_signer
 
 GENESIS_MS = 1_700_000_000_000
 GOAL_BLOCKS = 3
@@ -95,9 +93,10 @@ class Simulator:
         self.validators = ValidatorSet(
             0,
             tuple(
-                Validator(bytes((i,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power)
+                Validator(bytes((i,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power, power)
                 for i, power in enumerate(schedule.powers)
             ),
+            seed=GENESIS_HASH,
         )
         self.genesis = genesis_header(
             GENESIS_HASH,
@@ -131,6 +130,7 @@ class Simulator:
     # What a node asks of its world.
 
     def make_core(self, node: Node, tip: FinalizedTip | None) -> Core:
+        """Return a node's core after a (re)start."""
         return self.core_class(
             genesis=self.genesis,
             validators=self.validators,
@@ -142,9 +142,11 @@ class Simulator:
         )
 
     def skew_ms(self, node: Node) -> int:
+        """Return by how much a node's clock is wrong."""
         return self.schedule.skew_ms[node.instance]
 
     def later(self, delay_ms: int, node: Node | None, kind: str, payload: Any) -> None:
+        """Queue an event; one of a node is dropped if that node crashes before."""
         self._sequence += 1
         incarnation = -1 if node is None else node.incarnation
         heapq.heappush(
@@ -153,14 +155,17 @@ class Simulator:
         )
 
     def sync_delay_ms(self) -> int:
+        """Draw how long the disk takes."""
         most = self.schedule.sync_ms_max
         return self.rng.randrange(most) if most else 0
 
     def execute_delay_ms(self) -> int:
+        """Draw how long a block takes."""
         most = self.schedule.execute_ms_max if self.now_ms < self.gst_ms else 50
         return self.rng.randrange(most)
 
     def round_trip_ms(self) -> int:
+        """Draw how long a request takes."""
         return self.rng.randrange(4, 400)
 
     def pick_peer(self, node: Node, index: int | None) -> Node | None:
@@ -176,6 +181,7 @@ class Simulator:
         return self.rng.choice(able) if able else None
 
     def is_executed(self, node: Node, transaction_id: bytes) -> bool:
+        """Whether a node has stored a block with this transaction."""
         return any(transaction_id in c.block.transaction_ids for c in node.disk.chain)
 
     def _elapsed_ms(self) -> int:
@@ -184,6 +190,7 @@ class Simulator:
     # Network.
 
     def send(self, node: Node, to: int | None, message: object) -> None:
+        """Send a message to one validator or to all."""
         if node.is_honest:
             if isinstance(message, msg.VoteMessage):
                 self._check_sent(node, message.vote)
@@ -206,6 +213,7 @@ class Simulator:
         return vote in node.disk.guard.get(vote.view, ())
 
     def deliver(self, source: Instance, sender: int, peer: Node, message: object) -> None:
+        """Let the network have a message: lost, late, twice or in time."""
         rng, schedule = self.rng, self.schedule
         delay_ms = rng.randrange(5, 400)
         if self.now_ms < self.gst_ms:
@@ -245,6 +253,7 @@ class Simulator:
         return None
 
     def restart_later(self, node: Node) -> None:
+        """Boot a crashed node after a while."""
         self.later(self.rng.randrange(100, CRASH_DOWN_MS_MAX), None, "restart", node)
 
     def _crash(self, node: Node) -> None:
@@ -269,15 +278,18 @@ class Simulator:
     # Oracles.
 
     def evidence(self, first: Vote, second: Vote) -> None:
+        """Judge what an honest node reports."""
         check_evidence(first, second, self.guards)
         self.convicted.add(first.validator)
 
     def final(self, node: Node, block: Block) -> None:
+        """Take what an honest node calls final."""
         self.agreement.final(block)
         if self.agreement.fork_at is not None and self.schedule.profile is not Profile.OVERLOAD:
             raise Violation(f"fork at height {self.agreement.fork_at}, node {node.instance}")
 
     def halted(self, node: Node, halt: out.Halt) -> None:
+        """A node stops for good: nobody honest may."""
         if node.is_honest and self.schedule.profile is not Profile.OVERLOAD:
             raise Violation(f"{node.instance} halted: {halt}")
 
@@ -308,17 +320,17 @@ class Simulator:
         if schedule.blackout_ms is not None:
             self.later(schedule.blackout_ms, None, "blackout", None)
         while self._queue:
-            at_ms, _, node, incarnation, kind, payload = heapq.heappop(self._queue)
+            at_ms, _, target, incarnation, kind, payload = heapq.heappop(self._queue)
             self.now_ms = at_ms
             if at_ms > self.gst_ms + RECOVERY_MS_MAX or self.steps > self.steps_max:
                 break
-            if node is not None and (not node.is_up or node.incarnation != incarnation):
+            if target is not None and (not target.is_up or target.incarnation != incarnation):
                 continue
             if self._goal is None and at_ms >= self.gst_ms + CRASH_DOWN_MS_MAX:
                 self._set_goal()
                 if schedule.profile is Profile.OVERLOAD:
                     break
-            self._dispatch(node, kind, payload)
+            self._dispatch(target, kind, payload)
             if self._goal is not None and kind == "execute" and self._is_done():
                 break
         return self._report()
@@ -432,8 +444,7 @@ class Simulator:
         return max(sum(len(c.transactions) for c in node.disk.chain) for node in self.honest)
 
     def _check_convictions(self) -> None:
-        """A fork with less than two thirds faulty convicts a third of the power, all of it
-        faulty."""
+        """Judge that a fork convicts a third of the power, all faulty, unless two thirds are."""
         assert self.book is not None
         powers, faults = self.schedule.powers, self.schedule.faults
         guilty = self.convicted

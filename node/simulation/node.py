@@ -10,10 +10,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.sim.disk import Committed, Crash, Disk
-from tests.sim.oracles import Violation
-from tests.sim.schedule import DELTA_MS
-
 from omninode.consensus import effects as out
 from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
@@ -23,10 +19,13 @@ from omninode.consensus.records import WalBlock, WalCertificate, WalVote
 from omninode.consensus.types import Block, Certificate, Proposal, Vote
 from omninode.consensus.verification import check_proposal_shape
 from omninode.errors import PeerFault
+from omninode.node.simulation.disk import Committed, Crash, Disk
+from omninode.node.simulation.oracles import Violation
+from omninode.node.simulation.schedule import DELTA_MS
 
 if TYPE_CHECKING:
-    from tests.sim.machines import StateMachine
-    from tests.sim.simulator import Simulator
+    from omninode.node.simulation.machines import StateMachine
+    from omninode.node.simulation.simulator import Simulator
 
 Instance = tuple[int, int]
 
@@ -64,6 +63,7 @@ class Node:
     # Life and death.
 
     def start(self) -> None:
+        """Boot from the disk: replay, then step."""
         simulator, disk = self.simulator, self.disk
         self.is_up = True
         self.incarnation += 1
@@ -87,6 +87,7 @@ class Node:
         self.feed(into.Start())
 
     def crash(self, kind: Crash) -> None:
+        """Die; the disk keeps what this kind of crash leaves."""
         self.simulator.crashes += 1
         self.disk.crash(kind, self.simulator.rng)
         self.is_up = False
@@ -95,6 +96,7 @@ class Node:
     # The core's effects.
 
     def feed(self, event: into.Input) -> None:
+        """Give the core an input and carry out what it says."""
         simulator = self.simulator
         simulator.steps += 1
         effects = self.core.step(event, now_ms=simulator.now_ms + simulator.skew_ms(self))
@@ -156,6 +158,7 @@ class Node:
             self.feed(into.TimerFired(timer))
 
     def later_feed(self, event: into.Input, delay_ms: int = 0) -> None:
+        """Give the core an input after a while, unless this node crashes before."""
         self.simulator.later(delay_ms, self, "feed", event)
 
     def _append(self, record: Any) -> None:
@@ -184,6 +187,7 @@ class Node:
             self.synced(*covered)
 
     def synced(self, outputs: int, records: int) -> None:
+        """The log is durable up to here: let out what waited for it."""
         self.disk.sync(records)
         self.syncing = False
         self._release(outputs)
@@ -200,6 +204,7 @@ class Node:
     # Messages, filtered as the inbox does.
 
     def receive(self, sender: int, message: object) -> None:
+        """Take a message from a peer, unless the core has no use for it."""
         core = self.core
         match message:
             case msg.VoteMessage(vote):
@@ -237,16 +242,19 @@ class Node:
         return True
 
     def saw(self, vote: Vote) -> None:
+        """Tell the oracle of votes."""
         if self.is_honest and self.simulator.book is not None:
             self.simulator.book.saw(vote)
 
     def saw_certificate(self, certificate: Certificate) -> None:
+        """Tell the oracle of votes."""
         if self.is_honest and self.simulator.book is not None:
             self.simulator.book.saw_certificate(certificate)
 
     # Transactions and bodies.
 
     def take_transaction(self, transaction_id: bytes) -> None:
+        """Take a transaction that is not executed yet."""
         if transaction_id in self.pool or self.simulator.is_executed(self, transaction_id):
             return
         self.pool[transaction_id] = self.simulator.now_ms
@@ -255,6 +263,7 @@ class Node:
             self.simulator.later(DELTA_MS, self, "pending", None)
 
     def transactions_of(self, block: Block) -> tuple[bytes, ...]:
+        """Return the bytes of a block, which the network holds somewhere."""
         return tuple(self.simulator.raw[i] for i in block.transaction_ids)
 
     def _check_body(self, block: Block, source: int, attempt: int) -> None:
@@ -276,6 +285,7 @@ class Node:
                 self.simulator.later(FETCH_PAUSE_MS, self, "body", (block, source, attempt + 1))
 
     def serve_block(self, block_hash: bytes) -> Block | None:
+        """Return a block that this node holds."""
         block = self.bodies.get(block_hash)
         if block is None:
             found = [c.block for c in self.disk.chain if c.block.hash == block_hash]
@@ -283,6 +293,7 @@ class Node:
         return block
 
     def fetch(self, block_hash: bytes, source: int | None, attempt: int) -> None:
+        """Ask peers for a block by its hash."""
         peer = self.simulator.pick_peer(self, source if attempt == 0 else None)
         block = None if peer is None else peer.serve_block(block_hash)
         if block is not None:
@@ -295,6 +306,7 @@ class Node:
             self.fetching.discard(block_hash)
 
     def sync(self, attempt: int) -> None:
+        """Ask a peer for a run of final blocks."""
         start = self.core.final_height
         peer = self.simulator.pick_peer(self, None)
         run = [] if peer is None else peer.disk.chain[start : start + SYNC_RUN_BLOCKS]
@@ -333,6 +345,7 @@ class Node:
         self.simulator.later(max(due_ms - clock_ms, 0), self, "build", order)
 
     def build(self, order: out.BuildBlock) -> None:
+        """Propose what waits, if the order to do so still stands."""
         if order is not self.order:
             return
         excluded = self._excluded(order.ancestors)
@@ -387,6 +400,7 @@ class Node:
         self.feed(into.Executed(height, app_hash))
 
     def commit(self) -> None:
+        """Store the oldest executed block."""
         if not self.to_commit:
             return
         committed, writes = self.to_commit.popleft()

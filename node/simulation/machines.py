@@ -13,10 +13,12 @@ class StateMachine(Protocol):
     """Executes final blocks in height order."""
 
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """The last executed height."""
 
     @property
-    def app_hash(self) -> bytes: ...
+    def app_hash(self) -> bytes:
+        """The hash of the state."""
 
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """Execute a block; return the records to store."""
@@ -50,6 +52,7 @@ class HashChain:
         self.app_hash = bytes(32) if record is None else record[8:]
 
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """Take a block into the hash; return the records to store."""
         self.height += 1
         assert self.height == block.header.height
         digest = hashlib.sha256(self.app_hash + block.hash)
@@ -59,15 +62,17 @@ class HashChain:
         return {_STATE_KEY: self.height.to_bytes(8, "big") + self.app_hash}
 
     def check(self) -> None:
-        pass
+        """A hash can not contradict itself."""
 
 
 class HashChainWorkload:
     """Numbered transactions for `HashChain`."""
 
     def machine(self, records: dict[bytes, bytes]) -> HashChain:
+        """Return a hash chain at the state of these records."""
         return HashChain(records.get(_STATE_KEY))
 
     def transaction(self, number: int, time_ms: int) -> tuple[bytes, bytes]:
-        raw = b"transaction %d" % number
+        """Return the id and the bytes of a numbered transaction."""
+        raw = b"transaction %d at %d" % (number, time_ms)
         return hashlib.sha256(raw).digest(), raw

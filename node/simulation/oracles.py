@@ -37,12 +37,14 @@ class Agreement:
     fork_at: int | None = None
 
     def final(self, block: Block) -> None:
+        """Take what an honest node calls final."""
         height = block.header.height
         known = self.blocks.setdefault(height, block.hash)
         if known != block.hash:
             self.fork_at = height
 
     def executed(self, height: int, app_hash: bytes) -> None:
+        """Take what an honest node executed."""
         known = self.app_hashes.setdefault(height, app_hash)
         if known != app_hash and self.fork_at is None:
             raise Violation(f"two app hashes at height {height}")
@@ -61,6 +63,7 @@ class GuardModel:
     signed: dict[tuple[int, VoteKind], bytes] = field(default_factory=dict)
 
     def bound(self, vote: Vote) -> None:
+        """Take a vote that became durable or was sent."""
         if vote.validator != self.validator:
             raise Violation(f"{self.validator} signed a vote of {vote.validator}")
         known = self.signed.setdefault((vote.view, vote.kind), vote.block_hash)
@@ -81,6 +84,7 @@ class VoteBook:
     convicted: set[int] = field(default_factory=set)
 
     def saw(self, vote: Vote) -> None:
+        """Take a vote that somebody honest received."""
         known = self.votes.setdefault((vote.view, vote.validator), [])
         if vote in known:
             return
@@ -89,6 +93,7 @@ class VoteBook:
         known.append(vote)
 
     def saw_certificate(self, certificate: Certificate) -> None:
+        """Take the votes of a certificate."""
         for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
             self.saw(
                 Vote(

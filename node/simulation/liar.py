@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from tests.sim.node import Node
-from tests.sim.signing import signed_vote
 
 from omninode.consensus import messages as msg
 from omninode.consensus.types import Block, Proposal, VoteKind, body_root
 from omninode.crypto import ZERO_HASH
+from omninode.node.simulation.node import Node
+from omninode.node.simulation.signing import signed_vote
 
 if TYPE_CHECKING:
-    from tests.sim.simulator import Simulator
+    from omninode.node.simulation.simulator import Simulator
 
 
 class Liars:

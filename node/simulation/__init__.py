@@ -1,0 +1,1 @@
+"""Simulated networks: whole nodes on virtual time, with every fault a seed can bring."""

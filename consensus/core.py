@@ -106,7 +106,7 @@ class Core(Inspection):
             validators=validators,
             me=me if own is not None else None,
             timing=timing,
-            schedule=LeaderSchedule(genesis.genesis_hash, validators),
+            schedule=LeaderSchedule(validators),
             views=Views(),
             chain=Chain(tip.header),
             executed=Executed(

@@ -1,8 +1,8 @@
 """Who leads a view, and who has been silent lately.
 
 Rules
-    L1. `leader(view)` is a pure function of genesis, validator set and view: drawn by power, in
-        integers.
+    L1. `leader(view)` is a pure function of the epoch's set, with its seed, and the view: drawn by
+        weight, in integers.
     L2. Skipping a silent leader is a local matter of patience: it never touches what is valid or
         safe.
 """
@@ -18,11 +18,11 @@ from omninode.crypto import tagged_hash
 
 
 class LeaderSchedule:
-    """Draws each view's leader with a chance in proportion to its power (L1)."""
+    """Draws each view's leader with a chance in proportion to its weight (L1)."""
 
-    def __init__(self, genesis_hash: bytes, validators: ValidatorSet) -> None:
-        self._seed = tagged_hash("omni/leaders/1", genesis_hash, validators.hash)
-        self._bounds = list(accumulate(validators.powers))
+    def __init__(self, validators: ValidatorSet) -> None:
+        self._seed = tagged_hash("omni/leaders/1", validators.seed, validators.hash)
+        self._bounds = list(accumulate(v.weight for v in validators.validators))
 
     def leader(self, view: int) -> int:
         """Return the index of the validator that leads `view`."""

@@ -104,6 +104,7 @@ class Proposing:
             body_root=body_root(ids),
             evidence_root=ZERO_HASH,
             votes_seen_root=ZERO_HASH,
+            parent_beacon=order.parent.beacon,
             beacon_proof=b"",
             executed_height=state.executed.height,
             executed_final_view=state.executed.final_view,

@@ -41,6 +41,7 @@ def follows(block: Block, parent: Header) -> bool:
         header.parent_hash == parent.hash
         and header.parent_view == parent.view
         and header.height == parent.height + 1
+        and header.parent_beacon == parent.beacon
         and header.time_ms > parent.time_ms
         and parent.executed_height <= header.executed_height <= parent.height
         and (not lags(header.height, header.executed_height) or not block.transaction_ids)

@@ -24,8 +24,20 @@ from typing import Annotated, Final
 import coincurve
 import msgspec
 
-from omninode.consensus.types import Validator, ValidatorSet
-from omninode.crypto import address_of, checksum_address, keccak256, parse_address
+from omninode.consensus.types import (
+    FIRST_SCORE,
+    FULL_SCORE,
+    VALIDATORS_MAX,
+    Validator,
+    ValidatorSet,
+)
+from omninode.crypto import (
+    address_of,
+    checksum_address,
+    keccak256,
+    parse_address,
+    tagged_hash,
+)
 from omninode.dex.actions import PPM, Name, Positive, Subaccount
 from omninode.dex.bridge.limits import SETTLEMENT_VALIDATORS_MAX
 from omninode.dex.decimals import (
@@ -51,7 +63,6 @@ AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Rate = Annotated[int, msgspec.Meta(ge=0, le=PPM)]
 Decimals = Annotated[int, msgspec.Meta(ge=0, le=DECIMALS_MAX)]
 
-VALIDATORS_MAX: Final = 1_000
 ASSETS_MAX: Final = 1_000
 MARKETS_MAX: Final = 1_000
 
@@ -188,9 +199,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
                     peer_id=validator.peer_id,
                     moniker=validator.moniker,
                     power=validator.power,
+                    weight=validator.power * (FULL_SCORE + FIRST_SCORE),
                 )
                 for validator in self.validators
             ),
+            seed=tagged_hash("omni/seed/0", self.hash),
         )
 
     @cached_property

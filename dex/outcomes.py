@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from omninode.consensus.types import Block, ValidatorSet, VotesSeen
+from omninode.crypto import ZERO_HASH
 from omninode.dex.events import Event
 
 if TYPE_CHECKING:
@@ -63,17 +65,60 @@ class HashParts(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class BlockInput:
-    """One finalized block: `seed` ranks the accounts (P4), `transactions` come in body order."""
+    """One finalized block: `seed` ranks the accounts (P4), `transactions` come in body order.
+
+    The rest is what participation and epochs count by: where the block stands in its epoch, who
+    led it, whose votes it shows, the beacon value after it, and whether it `seals` its epoch (P6).
+    """
 
     height: int
     time_ms: int
     seed: bytes
     transactions: Sequence[Transaction]
+    epoch: int = 0
+    view: int = 0
+    parent_view: int = 0
+    proposer: int = 0
+    executed_height: int = 0
+    votes_seen: tuple[VotesSeen, ...] = ()
+    beacon: bytes = ZERO_HASH
+    seals: bool = False
+
+
+def block_input(block: Block, transactions: Sequence[Transaction]) -> BlockInput:
+    """Turn a final block with its checked transactions into what the exchange executes."""
+    header = block.header
+    return BlockInput(
+        header.height,
+        header.time_ms,
+        header.beacon if header.beacon_proof else header.parent_hash,
+        transactions,
+        epoch=header.epoch,
+        view=header.view,
+        parent_view=header.parent_view,
+        proposer=header.proposer,
+        executed_height=header.executed_height,
+        votes_seen=block.votes_seen,
+        beacon=header.beacon,
+        seals=header.seal is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCut:
+    """What the cut of an epoch decided (PROTOCOL.md P6): the next set, and the state's root."""
+
+    height: int
+    state_root: bytes
+    validators: ValidatorSet
 
 
 @dataclass(frozen=True, slots=True)
 class BlockOutcome:
-    """What a block did: `results` in body order, state records to put (or delete: `None`)."""
+    """What a block did: `results` in body order, state records to put (or delete: `None`).
+
+    `cut` is set by the block that ends what its epoch's next set is made from.
+    """
 
     height: int
     app_hash: bytes
@@ -81,3 +126,4 @@ class BlockOutcome:
     results: tuple[TransactionResult, ...]
     events: tuple[Event, ...]
     writes: dict[bytes, bytes | None]
+    cut: EpochCut | None = None

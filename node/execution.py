@@ -24,7 +24,7 @@ import trio
 from omninode.consensus.ports import Body
 from omninode.consensus.types import Block, Certificate
 from omninode.dex.exchange import Exchange
-from omninode.dex.outcomes import BlockInput
+from omninode.dex.outcomes import block_input
 from omninode.dex.transaction import Transaction
 from omninode.errors import StorageFault
 from omninode.storage.chain import ChainStore
@@ -69,15 +69,12 @@ class Execution:
         self, block: Block, bodies: Sequence[Body], certificate: Certificate | None
     ) -> bytes:
         """Execute the next block (L1); returns the app hash."""
-        header = block.header
         # Consensus hands back what the pool checked, without knowing what it is.
         transactions = cast("Sequence[Transaction]", bodies)
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            outcome = self.exchange.apply(
-                BlockInput(header.height, header.time_ms, header.parent_hash, transactions)
-            )
+            outcome = self.exchange.apply(block_input(block, transactions))
         finally:
             if was_enabled:
                 gc.enable()

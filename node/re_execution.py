@@ -25,7 +25,7 @@ from omninode.dex.eip712 import Domain
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import Genesis
 from omninode.dex.hashing import differing_parts
-from omninode.dex.outcomes import BlockInput
+from omninode.dex.outcomes import block_input
 from omninode.dex.records import PREFIXES
 from omninode.dex.transaction import Transaction, decode_transaction, recover_signer
 from omninode.errors import Malformed, UserError
@@ -93,9 +93,7 @@ class _Replay:
         transactions = self._transactions(stored)
         if compared:
             self._check_header(header)
-        outcome = self.exchange.apply(
-            BlockInput(header.height, header.time_ms, header.parent_hash, transactions)
-        )
+        outcome = self.exchange.apply(block_input(stored.block, transactions))
         self.blocks += 1
         self.transactions += len(transactions)
         self._parent = header

@@ -44,9 +44,10 @@ class World:
         self.validators = ValidatorSet(
             0,
             tuple(
-                Validator(bytes((i + 1,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power)
+                Validator(bytes((i + 1,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power, power)
                 for i, power in enumerate(powers)
             ),
+            seed=GENESIS_HASH,
         )
         self.genesis = genesis_header(
             GENESIS_HASH, time_ms=START_MS, app_hash=APP[0], valset_hash=self.validators.hash
@@ -104,6 +105,7 @@ class World:
             "body_root": body_root(ids),
             "evidence_root": ZERO_HASH,
             "votes_seen_root": ZERO_HASH,
+            "parent_beacon": parent.beacon,
             "beacon_proof": b"",
             "executed_height": parent.executed_height,
             "executed_final_view": parent.executed_final_view,

@@ -19,7 +19,7 @@ from omninode.dex.genesis import (
     GenesisValidator,
 )
 from omninode.dex.invariants import check_state
-from omninode.dex.outcomes import BlockInput
+from omninode.dex.outcomes import block_input
 from omninode.dex.transaction import (
     Transaction,
     decode_transaction,
@@ -91,15 +91,7 @@ class ExchangeMachine:
 
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """Execute a block; return the records to store."""
-        header = block.header
-        outcome = self.exchange.apply(
-            BlockInput(
-                header.height,
-                header.time_ms,
-                header.parent_hash,
-                [_verified(raw) for raw in transactions],
-            )
-        )
+        outcome = self.exchange.apply(block_input(block, [_verified(raw) for raw in transactions]))
         return outcome.writes
 
     def check(self) -> None:

@@ -49,7 +49,7 @@ def test_back_off_is_integers_and_at_most_fourfold() -> None:
 
 def test_leaders_are_drawn_by_power() -> None:
     world = World((1, 2, 3, 4))
-    schedule = LeaderSchedule(world.genesis.genesis_hash, world.validators)
+    schedule = LeaderSchedule(world.validators)
     led = [0, 0, 0, 0]
     for view in range(10_000):
         led[schedule.leader(view)] += 1

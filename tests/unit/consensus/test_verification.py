@@ -35,9 +35,10 @@ KEYS = [SigningKey(keccak256(b"key%d" % n)) for n in range(4)]
 SET = ValidatorSet(
     0,
     tuple(
-        Validator(key.address, key.public_key, b"", f"peer{n}", f"node{n}", power)
+        Validator(key.address, key.public_key, b"", f"peer{n}", f"node{n}", power, power)
         for n, (key, power) in enumerate(zip(KEYS, (40, 30, 20, 10), strict=True))
     ),
+    seed=GENESIS,
 )
 BLOCK = keccak256(b"a block")
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

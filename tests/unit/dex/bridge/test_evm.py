@@ -113,10 +113,10 @@ def test_a_checkpoint_of_another_network_contract_or_chain_has_another_digest() 
 def test_validator_sets() -> None:
     for case in load("validator_sets"):
         validators = tuple(
-            Validator(parse_address(v["address"]), bytes(33), b"", "", "", int(v["power"]))
+            Validator(parse_address(v["address"]), bytes(33), b"", "", "", int(v["power"]), 1)
             for v in case["validators"]
         )
-        words = validator_set_words(ValidatorSet(0, validators))
+        words = validator_set_words(ValidatorSet(0, validators, bytes(32)))
         assert [unhex(word) for word in case["words"]] == list(words)
         assert validator_set_hash(case["epoch"], words) == unhex(case["hash"])
 

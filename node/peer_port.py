@@ -13,9 +13,8 @@ from omninode.node.net.settings import Plane
 class ValidatorPeers:
     """Implements `consensus.ports.Peers` with the network's vote plane and requests."""
 
-    def __init__(self, network: Network, *, validators: frozenset[str]) -> None:
+    def __init__(self, network: Network) -> None:
         self._network = network
-        self._validators = validators
 
     def send(self, peer: str, frame: bytes) -> bool:
         """Queue a frame on a validator's vote stream; false if there is none or it is full."""
@@ -41,8 +40,8 @@ class ValidatorPeers:
 
         A node behind nodes that only follow asks those: what they serve proves itself.
         """
-        peers = self._network.connected_peers()
-        return [peer for peer in peers if peer in self._validators] or peers
+        peers, validators = self._network.connected_peers(), self._network.validator_peers
+        return [peer for peer in peers if peer in validators] or peers
 
     def penalize(self, peer: str, reason: str, penalty: int) -> None:
         """Lower a peer's score."""

@@ -168,7 +168,6 @@ class Node:
         )
 
     def _build_consensus(self) -> ConsensusService:
-        peer_ids = frozenset(v.peer_id for v in self.validators.validators)
         return ConsensusService(
             self.core,
             validators=self.validators,
@@ -176,7 +175,7 @@ class Node:
             ports=Ports(
                 pool=self.admission,
                 ledger=self.execution,
-                peers=ValidatorPeers(self.network, validators=peer_ids),
+                peers=ValidatorPeers(self.network),
                 vote_log=self.vote_log,
                 clock=wall_clock_ms,
             ),

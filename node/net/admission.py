@@ -19,7 +19,9 @@ class Admission:
     """
 
     def __init__(self, *, connections_max: int, connections_per_ip_max: int, reserved: int) -> None:
-        self._strangers_max = max(0, connections_max - reserved)
+        self._connections_max = connections_max
+        self._strangers_max = 0
+        self.reserve(reserved)
         self._per_ip_max = connections_per_ip_max
         self._handshakes: Counter[str] = Counter()
         self._strangers: Counter[str] = Counter()
@@ -48,6 +50,14 @@ class Admission:
             return "too many connections from its address"
         self._strangers[ip] += 1
         return ""
+
+    def reserve(self, places: int) -> None:
+        """Keep so many places free of strangers from now on; those who have one may stay."""
+        self._strangers_max = max(0, self._connections_max - places)
+
+    def take(self, ip: str) -> None:
+        """Take a place for who was no stranger before, whether there is room or not."""
+        self._strangers[ip] += 1
 
     def leave(self, ip: str) -> None:
         """Give the place of a stranger's connection back."""

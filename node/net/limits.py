@@ -90,7 +90,19 @@ LINK_WRITE_BYTES_MAX: Final = 256 * 1024
 """Frames joined into one write; more wait for the next one."""
 
 LINK_REOPEN_DELAY_MS: Final = 500
-"""Pause before a plane stream that broke on a living connection is opened again."""
+"""Pause before a plane stream that broke on a living connection is opened again, at first."""
+
+LINK_REOPEN_DELAY_MAX_MS: Final = 10_000
+"""The same after several that broke soon: the peer may not know yet that we are a validator."""
+
+LINK_STEADY_MS: Final = 5_000
+"""A plane stream that lived so long was wanted: the pause is the first one again."""
+
+PLANE_WAIT_MS: Final = 4_000
+"""How long a plane stream waits for its peer to become a validator. Overflow: reset, a small fault.
+
+Shorter than `STREAM_STALL_TIMEOUT_MS`, so that its sender does not take us for hung.
+"""
 
 # --- Requests ------------------------------------------------------------------------------------
 
@@ -172,8 +184,9 @@ PENALTY_MALFORMED: Final = 25
 PENALTY_OVERSIZED: Final = 50
 """A length beyond the bound of its protocol."""
 
-PENALTY_FORBIDDEN: Final = 25
-"""A stream that this peer may not open."""
+PENALTY_FORBIDDEN: Final = 1
+"""A stream that this peer may not open. A validator of an epoch that one side has not reached yet
+does it several times a minute, which `SCORE_RECOVERY_PER_MINUTE` forgives."""
 
 PENALTY_STALLED: Final = 5
 """A stream opened and left half done; a slow line does this too."""

@@ -7,6 +7,8 @@ Rules
     L3. One task writes, so frames never mix.
     L4. A peer that takes nothing for 5 s (Yamux: no window; socket: S1) is given up: the link ends
         the connection. Votes for a peer that is minutes behind help nobody; it will ask for blocks.
+    L5. A stream that the peer ends soon is opened again after a pause that doubles, until one lives
+        or `retry` says that something has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from omninode.node.net.framing import LENGTH_BYTES
 from omninode.node.net.hardening import GuardedYamux, reset_quietly
 from omninode.node.net.limits import (
     LINK_QUEUE_BYTES_MAX,
+    LINK_REOPEN_DELAY_MAX_MS,
     LINK_REOPEN_DELAY_MS,
+    LINK_STEADY_MS,
     LINK_WRITE_BYTES_MAX,
     PENALTY_MALFORMED,
     STREAM_READ_BYTES,
@@ -52,6 +56,8 @@ class Link:
         self.frames_dropped = 0
         self.is_up = False
         """Whether the peer has accepted the stream."""
+        self._scope = trio.CancelScope()
+        self._retry = trio.Event()
 
     def push(self, frame: bytes) -> bool:
         """Queue one frame; False if the queue is full (L1)."""
@@ -65,16 +71,38 @@ class Link:
         return True
 
     async def run(self) -> None:
-        """Keep the stream open and write what is queued, until cancelled.
+        """Keep the stream open and write what is queued, until stopped (L5).
 
         Raises:
             LinkStalled: The peer takes nothing (L4).
             PeerFault: The peer said something on a stream that is not its own.
         """
-        while not self._connection.event_shutting_down.is_set():
-            await self._run_stream()
-            self.is_up = False
-            await trio.sleep(LINK_REOPEN_DELAY_MS / 1000)
+        delay_ms = LINK_REOPEN_DELAY_MS
+        with self._scope:
+            while not self._connection.event_shutting_down.is_set():
+                started = trio.current_time()
+                await self._run_stream()
+                self.is_up = False
+                if trio.current_time() - started > LINK_STEADY_MS / 1000:
+                    delay_ms = LINK_REOPEN_DELAY_MS
+                with trio.move_on_after(delay_ms / 1000) as pause:
+                    await self._retry.wait()
+                    self._retry = trio.Event()
+                delay_ms = (
+                    min(delay_ms * 2, LINK_REOPEN_DELAY_MAX_MS)
+                    if pause.cancelled_caught
+                    else LINK_REOPEN_DELAY_MS
+                )
+        self.is_up = False
+
+    def retry(self) -> None:
+        """Open a stream that the peer ended again at once (L5)."""
+        if not self.is_up:
+            self._retry.set()
+
+    def stop(self) -> None:
+        """End the stream; what is queued is dropped."""
+        self._scope.cancel()
 
     async def _run_stream(self) -> None:
         """Serve one stream until the peer ends it."""

@@ -109,6 +109,12 @@ class PeerTable:
         """Return the record of a peer that was seen before."""
         return self._records.get(peer)
 
+    def set_validators(self, validators: frozenset[PeerId]) -> None:
+        """Take another validator set."""
+        self._validators = validators
+        for record in self._records.values():
+            record.is_validator = record.id in validators
+
     def keep(self, peer: PeerId, address: str) -> PeerRecord:
         """Note an address of a peer that must stay connected."""
         record = self.see(peer, now_ms=0)

@@ -6,6 +6,8 @@ Rules
     W2. One connection per peer (R1). A persistent peer is dialled again for ever (D1).
     W3. Whoever breaks a rule pays: score, then disconnect, then a ban (T2).
     W4. `BrokenInvariant` and `StorageFault` out of a handler stop the network, and so the node.
+    W5. The validator set may change at any time. Who leaves it becomes a peer like others, who
+        comes gets its planes; connections stay.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class Network:
         self.peer_id = identity.peer_id
         self._settings = settings
         self._log = log
-        self._table = PeerTable(settings.validator_peers)
+        self._validators = settings.validator_peers
+        self._table = PeerTable(self._validators)
         self._persistent = read_persistent_peers(settings, local=self.peer_id)
         for peer, addresses in self._persistent.items():
             for address in addresses:
@@ -87,7 +90,7 @@ class Network:
         self._admission = Admission(
             connections_max=settings.connections_max,
             connections_per_ip_max=settings.connections_per_ip_max,
-            reserved=len(settings.validator_peers.union(self._persistent) - {self.peer_id}),
+            reserved=self._places_reserved(),
         )
         self._listener = Listener(tuple(TcpAddress.parse(text) for text in settings.listen))
         self._host = build_host(identity, addresses=self.listen_addresses)
@@ -160,6 +163,20 @@ class Network:
         """
         self._gossip.subscribe(topic, handler, check)
 
+    def set_validator_peers(self, validators: frozenset[PeerId]) -> None:
+        """Take another validator set: open planes to who came, close them to who left (W5)."""
+        self._validators = validators
+        self._table.set_validators(validators)
+        self._admission.reserve(self._places_reserved())
+        for session in self._sessions.all():
+            session.set_planes(open_now=self._has_planes(session.peer))
+            ip, is_guaranteed = session.socket.remote.host, self._table.is_guaranteed(session.peer)
+            if is_guaranteed and session.holds_place:
+                self._admission.leave(ip)
+            elif not is_guaranteed and not session.holds_place:
+                self._admission.take(ip)
+            session.holds_place = not is_guaranteed
+
     # --- Talking ----------------------------------------------------------------------------------
 
     def send(self, peer: PeerId, plane: Plane, frame: bytes) -> bool:
@@ -210,6 +227,11 @@ class Network:
     def publish(self, topic: str, data: bytes) -> bool:
         """Gossip a message; False if it is too long or too many wait. It may be lost on the way."""
         return self._gossip.publish(topic, data)
+
+    @property
+    def validator_peers(self) -> frozenset[PeerId]:
+        """The peers of the validator set, as `set_validator_peers` had it last."""
+        return self._validators
 
     # --- Knowing ----------------------------------------------------------------------------------
 
@@ -333,7 +355,7 @@ class Network:
             connection=connection,
             direction="outbound" if connection.is_initiator else "inbound",
             settings=self._settings,
-            has_planes={peer, self.peer_id} <= self._settings.validator_peers,
+            has_planes=self._has_planes(peer),
         )
         connection.on_stream_fault = self._on_stream_fault
         refusal = self._why_not(session)
@@ -356,7 +378,9 @@ class Network:
             return "banned"
         if self._table.is_guaranteed(session.peer):
             return ""
-        return self._admission.enter(session.socket.remote.host)
+        refusal = self._admission.enter(session.socket.remote.host)
+        session.holds_place = not refusal
+        return refusal
 
     async def _run_session(self, session: Session) -> None:
         record = self._table.see(session.peer, now_ms=_now_ms())
@@ -380,6 +404,12 @@ class Network:
             self._forget(session, record, was_ready=was_ready)
         await session.abort("connection ended")
 
+    def _has_planes(self, peer: PeerId) -> bool:
+        return {peer, self.peer_id} <= self._validators
+
+    def _places_reserved(self) -> int:
+        return len(self._validators.union(self._persistent) - {self.peer_id})
+
     def _on_ready(self, session: Session, record: PeerRecord) -> None:
         if not self._sessions.is_current(session):
             return
@@ -400,7 +430,7 @@ class Network:
         session.is_ready = False
         session.ready.set()
         self._sessions.remove(session)
-        if not self._table.is_guaranteed(session.peer):
+        if session.holds_place:
             self._admission.leave(session.socket.remote.host)
         self._gossip.peer_gone(session.peer)
         record.last_seen_ms = _now_ms()

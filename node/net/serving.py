@@ -2,7 +2,9 @@
 
 Rules
     V1. Nothing but the hello is served before the hello is done.
-    V2. Plane streams are for validators; one per plane, a newer one takes the older's place.
+    V2. Plane streams are for validators; one per plane, a newer one takes the older's place. One of
+        a peer that is none, as far as we know, waits unread for a moment: sets change with epochs,
+        and not everywhere at once.
     V3. Frames of one stream are handled one after the other; a slow handler slows the peer.
     V4. What a handler raises decides: `PeerFault` and `Malformed` cost the peer; `BrokenInvariant`
         and `StorageFault` stop the node; anything else is our defect: logged, the stream is reset.
@@ -32,6 +34,7 @@ from omninode.node.net.limits import (
     PENALTY_FORBIDDEN,
     PENALTY_MALFORMED,
     PENALTY_STALLED,
+    PLANE_WAIT_MS,
     PLANE_WINDOW_BYTES,
     REFUSAL_CHARACTERS_MAX,
     REQUEST_ANSWER_TIMEOUT_MS,
@@ -151,6 +154,8 @@ class StreamServer:
 
     async def _read_plane(self, session: Session, stream: GuardedYamuxStream, plane: Plane) -> None:
         """Hand over the frames of one plane stream until it ends (V2, V3)."""
+        with trio.move_on_after(PLANE_WAIT_MS / 1000):
+            await session.planes_open.wait()
         if plane not in session.links:
             message = f"{plane.name.lower()} stream from a peer that is no validator"
             raise PeerFault("forbidden_stream", message, penalty=PENALTY_FORBIDDEN)

@@ -3,7 +3,8 @@
 Rules
     N1. First the hello, within its time; before it nothing of ours is served (H1).
     N2. A ping that is not answered in time means the peer hangs: the socket is closed at once (S3).
-    N3. Planes exist only between two validators; each side opens its own streams.
+    N3. Planes exist only between two validators; each side opens its own streams. They come and go
+        with the validator set, on the same connection.
     N4. Whatever ends a session, its socket is closed and its reason kept.
 """
 
@@ -78,9 +79,15 @@ class Session:
         """Set when the hello is done, and when the session ends before: then look at `is_ready`."""
         self._heard = trio.Event()
         self._refusal = ""
-        self.links = {plane: Link(connection, plane) for plane in Plane} if has_planes else {}
+        self.links: dict[Plane, Link] = {}
+        self.planes_open = trio.Event()
+        """Set while both ends are validators."""
         self.requests = trio.CapacityLimiter(REQUESTS_SENT_PER_PEER_MAX)
         self.readers: dict[Plane, YamuxStream] = {}
+        self.holds_place = False
+        """Whether it takes one of the strangers' places."""
+        self._nursery: trio.Nursery | None = None
+        self.set_planes(open_now=has_planes)
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Say hello, then ping and keep the planes open until the connection ends (N1 to N3).
@@ -101,12 +108,35 @@ class Session:
                 self.ready.set()
                 on_ready()
                 nursery.start_soon(self._ping)
+                self._nursery = nursery
                 for link in self.links.values():
                     nursery.start_soon(self._run_link, link)
         except* (SessionRefused, PeerFault) as group:
             failure = first_of(group)
         if failure is not None:
             raise failure
+
+    def set_planes(self, *, open_now: bool) -> None:
+        """Open the planes to this peer, or close them (N3)."""
+        if not open_now:
+            for link in self.links.values():
+                link.stop()
+            self.links = {}
+            if self.planes_open.is_set():
+                self.planes_open = trio.Event()
+            readers, self.readers = self.readers, {}
+            if self._nursery is not None:
+                for stream in readers.values():
+                    self._nursery.start_soon(reset_quietly, stream)
+        elif not self.links:
+            self.links = {plane: Link(self.connection, plane) for plane in Plane}
+            self.planes_open.set()
+            if self._nursery is not None:
+                for link in self.links.values():
+                    self._nursery.start_soon(self._run_link, link)
+        else:
+            for link in self.links.values():
+                link.retry()
 
     async def abort(self, reason: str) -> None:
         """End the session at once; the first reason stays (N4)."""

@@ -38,8 +38,8 @@ class NetworkSettings:
         moniker: Name shown to other people.
         persistent_peers: Multiaddresses that end in `/p2p/PEER_ID`: kept connected, never turned
             away for lack of room.
-        validator_peers: Peers that may open vote and data streams. Planes exist only between two
-            members of this set.
+        validator_peers: Peers that may open vote and data streams, at the start. Planes exist only
+            between two members of this set.
         connections_max: Most connections at a time.
         connections_per_ip_max: Most connections of strangers from one IP address.
         ping_interval_ms: Pause between two pings of a connection.

@@ -464,6 +464,7 @@ async def test_the_node_survives(name: str, net: Net, monkeypatch: pytest.Monkey
         (serving, "HELLO_TIMEOUT_MS"),
         (net_requests, "REQUEST_READ_TIMEOUT_MS"),
         (serving, "REQUEST_ANSWER_TIMEOUT_MS"),
+        (serving, "PLANE_WAIT_MS"),
     ):
         monkeypatch.setattr(module, constant, 500)
     victim, honest = await net.pair()

@@ -30,7 +30,13 @@ FUNCTION_LINES_MAX = 70
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers", "misc", "common"}
 
 # The cores and what they stand on: exact integers only.
-CORES = ("consensus", "dex", "src/omninode/encoding.py", "src/omninode/crypto.py")
+CORES = (
+    "consensus",
+    "dex",
+    "src/omninode/encoding.py",
+    "src/omninode/crypto.py",
+    "src/omninode/bls.py",
+)
 SHELLS = (
     "consensus/driver",
     "consensus/wal.py",

@@ -90,9 +90,11 @@ class State:
         final = self.chain.final
         oldest = max(self.views.last_not_nullified(self.view), final.view)
         for view in (self.views.highest_notarized, oldest):
+            if view < oldest:
+                continue
             if view == final.view:
                 return final
-            record = self.views.find(view) if view >= oldest else None
+            record = self.views.find(view)
             for block_hash in () if record is None else record.notarizations:
                 header = self.chain.header(block_hash)
                 if header is not None:

@@ -295,6 +295,18 @@ def test_a_block_that_nobody_asked_for_is_not_taken(world: World) -> None:
     assert len(script.core._state.chain) == 0
 
 
+def test_a_leader_that_missed_a_view_proposes_nothing_until_it_knows_how_the_view_ended() -> None:
+    """A final block that it does not hold would be contradicted; with 40 of 100, to the end."""
+    world = World((40, 30, 30))
+    me = world.leader(2)
+    hidden = world.block(1)
+    script = world.armed(me) >> into.PeerCertificate(None, world.certificate(F, 1, hidden))
+    assert (script.core.view, script.core.leader) == (2, me)
+    assert script.all(out.BuildBlock) == []
+    script >> into.BlockArrived(hidden)
+    assert [order.parent for order in script.all(out.BuildBlock)] == [hidden.header]
+
+
 def test_execution_that_lags_makes_blocks_empty(world: World) -> None:
     script = world.armed(ME)
     parent: Header = world.genesis
@@ -390,7 +402,8 @@ def test_a_block_that_may_not_be_proposed_is_not_ordered_again(world: World) -> 
     """A finalize vote that we were told of, for a block that we do not know, is in the way (S4)."""
     view = world.led_by(ME)
     script = Script(world.core(ME)) >> into.Start()
-    script >> into.PeerCertificate(1, world.certificate(X, view - 1, by=(1, 2, 3)))
+    for earlier in range(1, view):
+        script >> into.PeerCertificate(1, world.certificate(X, earlier, by=(1, 2, 3)))
     elsewhere = world.block(view, time_ms=START_MS + 7)
     for peer in (1, 2, 3):
         script >> into.PeerMemory(peer, view, (world.vote(F, view, ME, elsewhere),))

@@ -10,10 +10,26 @@ from typing import Final
 # --- Connections ---------------------------------------------------------------------------------
 
 HANDSHAKES_MAX: Final = 64
-"""Inbound connections that have not proven an identity yet. Overflow: the new socket is closed."""
+"""Inbound connections that have not proven an identity yet. Overflow: the oldest one of the address
+with most of them is closed."""
 
 HANDSHAKES_PER_IP_MAX: Final = 16
-"""The same for one IP address. Overflow: the new socket is closed."""
+"""The same for one IPv4 address or IPv6 /64. Overflow: its oldest is closed."""
+
+HANDSHAKES_RESERVED: Final = 64
+"""The same for addresses where validators and persistent peers are known to be."""
+
+DOOR_FAILURES_MAX: Final = 60
+"""Handshakes of one address that may fail before it is turned away."""
+
+DOOR_FAILURES_PER_MINUTE: Final = 30
+"""How many failed handshakes of an address are forgotten each minute."""
+
+DOOR_CLOSED_MS: Final = 30_000
+"""How long an address is turned away whose handshakes keep failing."""
+
+DOOR_ADDRESSES_MAX: Final = 4_096
+"""Addresses whose failed handshakes are remembered. Overflow: the one that failed longest ago."""
 
 HANDSHAKE_TIMEOUT_MS: Final = 8_000
 """Noise and Yamux, inbound. Overflow: the socket is closed."""

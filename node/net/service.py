@@ -41,6 +41,7 @@ from omninode.node.net.limits import (
     PENALTY_BROKEN_STREAM,
 )
 from omninode.node.net.peers import PeerInfo, PeerRecord, PeerTable, Verdict
+from omninode.node.net.places import address_group
 from omninode.node.net.pubsub import GossipNetwork
 from omninode.node.net.requests import RequestFailed, RequestProtocol, ask
 from omninode.node.net.serving import StreamServer
@@ -173,9 +174,10 @@ class Network:
             ip, is_guaranteed = session.socket.remote.host, self._table.is_guaranteed(session.peer)
             if is_guaranteed and session.holds_place:
                 self._admission.leave(ip)
-            elif not is_guaranteed and not session.holds_place:
+                session.holds_place = False
+            elif not (is_guaranteed or session.holds_place) and session.direction == "inbound":
                 self._admission.take(ip)
-            session.holds_place = not is_guaranteed
+                session.holds_place = True
 
     # --- Talking ----------------------------------------------------------------------------------
 
@@ -309,17 +311,36 @@ class Network:
     async def _accept(self, socket: PeerSocket) -> None:
         """Prove who is at the other end of an inbound connection."""
         self._sockets.add(socket)
-        with self._admission.handshake(socket.remote.host) as has_room:
-            if has_room:
-                try:
-                    with trio.fail_after(HANDSHAKE_TIMEOUT_MS / 1000):
-                        await self._host.get_network().upgrade_inbound_raw_conn(
-                            RawConnection(socket, False), Multiaddr(socket.remote.text())
-                        )
-                    return
-                except Exception as error:  # noqa: BLE001 - the boundary to a peer
-                    self._log.debug("handshake failed", ip=socket.remote.host, error=repr(error))
+        ip, now_ms = socket.remote.host, _now_ms()
+        is_known = self._is_known_host(ip)
+        if self._admission.turns_away(ip, is_known=is_known, now_ms=now_ms):
+            await socket.abort()
+            return
+        with self._admission.handshake(ip, is_known=is_known, now_ms=now_ms) as own, own.scope:
+            try:
+                with trio.fail_after(HANDSHAKE_TIMEOUT_MS / 1000):
+                    await self._host.get_network().upgrade_inbound_raw_conn(
+                        RawConnection(socket, False), Multiaddr(socket.remote.text())
+                    )
+                return
+            except Exception as error:  # noqa: BLE001 - the boundary to a peer
+                own.failed = True
+                self._log.debug("handshake failed", ip=ip, error=repr(error))
         await socket.abort()
+
+    def _is_known_host(self, ip: str) -> bool:
+        """Say whether a validator or persistent peer is known to be at an address (M3)."""
+        group = address_group(ip)
+        return any(
+            address_group(TcpAddress.parse(text).host) == group
+            for record in self._table.records()
+            if record.is_validator or record.is_persistent
+            for text in record.addresses
+        ) or any(
+            self._table.is_guaranteed(session.peer)
+            and address_group(session.socket.remote.host) == group
+            for session in self._sessions.all()
+        )
 
     async def _connect(self, peer: PeerId, address: TcpAddress) -> None:
         """Dial a peer; return when its session is open or the attempt has failed."""
@@ -377,6 +398,8 @@ class Network:
         if self._table.is_banned(session.peer, now_ms=_now_ms()):
             return "banned"
         if self._table.is_guaranteed(session.peer):
+            return ""
+        if session.direction == "outbound":
             return ""
         refusal = self._admission.enter(session.socket.remote.host)
         session.holds_place = not refusal

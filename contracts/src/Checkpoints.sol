@@ -62,6 +62,10 @@ abstract contract Checkpoints is Validators, Deposits {
     /// @notice The checkpoint was never taken, or 256 numbers have passed since.
     error NotCheckpointed();
 
+    /// @notice The proof does not lead from the leaf to the checkpoint's root, or the leaf is not one
+    /// that the checkpoint counts.
+    error WrongProof();
+
     /// @notice The newest checkpoint; zeros before the first.
     /// @return number Its number.
     /// @return height The height of its block.

@@ -12,7 +12,8 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 /// D1. Only the tokens named at construction are taken, and the list never changes.
 /// D2. Deposits count from 0 without gaps. Each extends a hash chain that starts at the genesis
 ///     hash, so a count and a hash say all about what was deposited and in which order:
-///     `keccak256(abi.encode(hash, index, token, account, subaccount, amount))`.
+///     `keccak256(abi.encode(hash, index, token, account, subaccount, amount))`. What is staked is
+///     counted among them and has an entry of its own kind (R1).
 /// D3. What is credited has come in: a token that keeps a fee of the transfer is refused.
 /// D4. Amounts fit in 128 bits and subaccounts go up to 999, as the exchange keeps them.
 /// D5. Tokens sent here without `deposit` are credited to nobody. That is how balances of the
@@ -22,10 +23,10 @@ abstract contract Deposits is ReentrancyGuardTransient {
 
     uint16 private constant SUBACCOUNT_MAX = 999;
 
-    /// @notice How many deposits there are; the next one gets this index.
+    /// @notice How many deposits and entries of stake there are; the next one gets this index.
     uint64 public depositCount;
 
-    /// @notice The deposit chain's hash after the last deposit (D2).
+    /// @notice The hash chain after the last of these (D2).
     bytes32 public depositHash;
 
     /// @notice Whether a token is taken (D1).
@@ -96,7 +97,11 @@ abstract contract Deposits is ReentrancyGuardTransient {
         bytes32 hash = keccak256(abi.encode(depositHash, index, token, account, subaccount, amount));
         depositHash = hash;
         emit Deposited(index, token, account, subaccount, amount, hash);
+        _takeIn(token, amount);
+    }
 
+    /// @dev Take tokens of the caller; revert unless all of it comes in (D3).
+    function _takeIn(address token, uint256 amount) internal {
         uint256 before = IERC20(token).balanceOf(address(this));
         IERC20(token).safeTransferFrom(msg.sender, address(this), amount);
         require(IERC20(token).balanceOf(address(this)) - before == amount, WrongAmount());

@@ -37,10 +37,6 @@ abstract contract Withdrawals is Checkpoints {
     /// @notice The index was paid before (W2).
     error AlreadyWithdrawn(uint64 index);
 
-    /// @notice The proof does not lead to the checkpoint's withdrawal root, or the index is not
-    /// below its withdrawal count (W1).
-    error WrongProof();
-
     /// @notice Whether a withdrawal is paid.
     /// @param index The withdrawal's number on the exchange.
     function isWithdrawn(uint64 index) external view returns (bool) {

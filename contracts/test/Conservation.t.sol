@@ -20,6 +20,9 @@ contract Exchange is Fixture {
     mapping(TestToken token => uint256) public withdrawn;
     mapping(TestToken token => uint256) public owed;
     uint256 public claims;
+    bytes32 public chained = GENESIS;
+    uint64 public entries;
+    uint256 public requested;
 
     Signers private four;
     Request[] private requests;
@@ -32,6 +35,8 @@ contract Exchange is Fixture {
     constructor() {
         four = equalSigners(4, "validator");
         setUpWith(four);
+        vault =
+            newSettlement(GENESIS, EPOCH, hashOf(EPOCH, wordsOf(four)), tokenList(), address(eth));
         back(usdc, 1e15);
         back(eth, 1e24);
     }
@@ -47,9 +52,56 @@ contract Exchange is Fixture {
     function deposit(uint256 which, uint256 amount, uint256 account) external {
         TestToken token = tokenAt(which);
         amount = bound(amount, 1, 1e24);
-        depositBy(ALICE, token, amount, address(uint160(bound(account, 1, type(uint160).max))));
+        address to = address(uint160(bound(account, 1, type(uint160).max)));
+        depositBy(ALICE, token, amount, to);
+        chained = keccak256(abi.encode(chained, entries++, address(token), to, uint16(0), amount));
         deposited[token] += amount;
         owed[token] += amount;
+    }
+
+    /// @dev Stake; what is staked is owed like a deposit until the exchange pays it out.
+    function stake(uint256 who, uint256 amount, bytes calldata identity) external {
+        address owner = ownerAt(who);
+        amount = bound(amount, 1, 1e24);
+        bool first = !vault.isRegistered(owner) && identity.length > 0 && identity.length <= 512;
+        uint256 before = vault.stakeOf(owner);
+        fund(eth, owner, amount);
+        vm.prank(owner);
+        if (first) vault.register(amount, identity);
+        else vault.addStake(amount);
+        chainStake(owner, first ? 1 : 2, amount, first ? identity : identity[:0]);
+        deposited[eth] += amount;
+        owed[eth] += amount;
+        assertEq(vault.stakeOf(owner), before + amount);
+    }
+
+    /// @dev Ask for stake back, for the exit, or to be unjailed: no token moves.
+    function ask(uint256 who, uint256 what, uint256 amount) external {
+        address owner = ownerAt(who);
+        amount = bound(amount, 1, 1e24);
+        uint8 kind = uint8(3 + what % 3);
+        vm.prank(owner);
+        if (kind == 3) vault.unstake(amount);
+        if (kind == 4) vault.exit();
+        if (kind == 5) vault.unjail();
+        chainStake(owner, kind, kind == 3 ? amount : 0, msg.data[:0]);
+        requested += 1;
+    }
+
+    function ownerAt(uint256 who) public pure returns (address) {
+        return who % 2 == 0 ? ALICE : BOB;
+    }
+
+    function chainStake(address owner, uint8 kind, uint256 amount, bytes calldata identity)
+        private
+    {
+        bytes32 word = keccak256("stake");
+        bytes32 last = keccak256(identity);
+        chained = keccak256(abi.encode(chained, entries++, word, owner, kind, amount, last));
+    }
+
+    function chain() external view returns (uint64, bytes32) {
+        return (vault.depositCount(), vault.depositHash());
     }
 
     function give(uint256 which, uint256 amount) external {
@@ -127,9 +179,20 @@ contract ConservationTest {
         }
     }
 
+    /// @dev D2, R1: one chain over deposits and entries of stake, in their order.
+    function invariant_theLogIsChained() external view {
+        (uint64 count, bytes32 hash) = exchange.chain();
+        require(count == exchange.entries());
+        require(hash == exchange.chained());
+    }
+
     /// @dev The walk does reach a claim: one by hand.
     function testAWalkPays() external {
         exchange.deposit(0, 5, 9);
+        exchange.stake(0, 5, "me");
+        exchange.stake(0, 5, "me");
+        exchange.ask(0, 1, 5);
+        require(exchange.entries() == 4 && exchange.requested() == 1);
         exchange.requestWithdrawal(0, 7);
         exchange.claim(0);
         exchange.checkpoint(1);

@@ -68,11 +68,22 @@ abstract contract Test {
         }
     }
 
+    /// @dev Without staking.
     function newSettlement(bytes32 genesis, uint64 epoch, bytes32 setHash, address[] memory tokens)
         internal
         returns (Settlement)
     {
-        bytes memory arguments = abi.encode(genesis, epoch, setHash, tokens);
+        return newSettlement(genesis, epoch, setHash, tokens, address(0));
+    }
+
+    function newSettlement(
+        bytes32 genesis,
+        uint64 epoch,
+        bytes32 setHash,
+        address[] memory tokens,
+        address stakeToken
+    ) internal returns (Settlement) {
+        bytes memory arguments = abi.encode(genesis, epoch, setHash, tokens, stakeToken);
         return Settlement(deploy("Settlement", arguments));
     }
 

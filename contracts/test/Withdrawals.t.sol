@@ -94,7 +94,7 @@ contract WithdrawalsTest is Fixture {
         if (which > 4) vm.assume(proof.length > 0);
         if (which == 5) proof = resized(proof, proof.length - 1);
         if (which == 6) proof[seed % proof.length] ^= bytes32(uint256(1) << (seed % 256));
-        vm.expectRevert(Withdrawals.WrongProof.selector);
+        vm.expectRevert(Checkpoints.WrongProof.selector);
         pay(c, index, r, proof);
     }
 
@@ -102,7 +102,7 @@ contract WithdrawalsTest is Fixture {
         request(9, 1);
         Checkpoint memory c = submitted(1);
         Request memory r = requests[3];
-        vm.expectRevert(Withdrawals.WrongProof.selector);
+        vm.expectRevert(Checkpoints.WrongProof.selector);
         pay(c, index, r, proof);
     }
 
@@ -115,13 +115,13 @@ contract WithdrawalsTest is Fixture {
         submitByAll(c, four);
         bytes32[] memory proof = Tree.proof(leaves, 7);
         Request memory r = requests[7];
-        vm.expectRevert(Withdrawals.WrongProof.selector);
+        vm.expectRevert(Checkpoints.WrongProof.selector);
         pay(c, 7, r, proof);
     }
 
     function testAnEmptyTreePaysNothing() external {
         Checkpoint memory c = submitted(1);
-        vm.expectRevert(Withdrawals.WrongProof.selector);
+        vm.expectRevert(Checkpoints.WrongProof.selector);
         vault.withdraw(c, 0, address(usdc), ALICE, 1, new bytes32[](0));
     }
 

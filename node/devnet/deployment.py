@@ -5,7 +5,7 @@ Rules
         `first_nonce`. So the contracts' addresses are known before anything is sent (genesis names
         them, and the contract's constructor names genesis), and what the chain has counted of the
         deployer's nonces is done: a deployment that was cut off goes on where it stopped.
-    D2. The vault gets tokens for exactly the balances of genesis.
+    D2. The vault gets tokens for exactly what genesis credits, and the contract takes XOM as stake.
     D3. At the end the contract must say the genesis hash, and the vault must hold what D2 says.
 """
 
@@ -20,7 +20,7 @@ from eth_abi.abi import encode
 
 from omninode.contracts.artifacts import load_artifact
 from omninode.crypto import SigningKey, checksum_address, keccak256, parse_address
-from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
+from omninode.dex.bridge.evm import ZERO_ADDRESS, validator_set_hash, validator_set_words
 from omninode.dex.decimals import parse_units
 from omninode.dex.genesis import Genesis, GenesisAsset
 from omninode.errors import ChainError, OmniNodeError, UserError
@@ -146,12 +146,13 @@ def _settlement(genesis: Genesis, plan: Plan) -> Call:
     words = validator_set_words(validators)
     return _contract(
         "Settlement",
-        ("bytes32", "uint64", "bytes32", "address[]"),
+        ("bytes32", "uint64", "bytes32", "address[]", "address"),
         (
             genesis.hash,
             validators.epoch,
             validator_set_hash(validators.epoch, words),
             list(plan.tokens.values()),
+            plan.tokens.get(XOM, ZERO_ADDRESS),
         ),
     )
 
@@ -161,12 +162,8 @@ def _contract(name: str, kinds: Sequence[str], arguments: Sequence[Any]) -> Call
 
 
 def vault_of(genesis: Genesis) -> dict[str, int]:
-    """Return the tokens that back the balances of genesis, in base units by asset (D2)."""
-    vault = dict.fromkeys(genesis.asset_index, 0)
-    for balance in genesis.balances:
-        decimals = genesis.assets[genesis.asset_index[balance.asset]].decimals
-        vault[balance.asset] += parse_units(balance.amount, decimals)
-    return vault
+    """Return the tokens that back what genesis credits, in base units by asset (D2)."""
+    return {name: genesis.supply.get(place, 0) for name, place in genesis.asset_index.items()}
 
 
 def _fill_vault(genesis: Genesis, plan: Plan) -> Iterator[Call]:

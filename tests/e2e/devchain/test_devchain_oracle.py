@@ -78,7 +78,8 @@ def history(chain: DevChain) -> list[Any]:
         note(chain.transact(ALICE, token, name, *values))
     artifact = load_artifact("Settlement")
     factory = chain.web3().eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
-    code = factory.constructor(b"\1" * 32, 1, b"\2" * 32, [token.address]).data_in_transaction
+    arguments = (b"\1" * 32, 1, b"\2" * 32, [token.address], token.address)
+    code = factory.constructor(*arguments).data_in_transaction
     receipt = note(chain.send(ALICE, to=None, value=0, data=code, gas=6_000_000))
     seen.append(chain.call("eth_getCode", receipt["contractAddress"], "latest"))
     move = token.encode_abi("transfer", args=[BOB.address, 1])

@@ -106,8 +106,8 @@ class World:
         )
         self.chain = Endpoint(await nursery.start(run_chain, settings), timeout_s=10)
         arguments = encode(
-            ["bytes32", "uint64", "bytes32", "address[]"],
-            [GENESIS_HASH, 0, validator_set_hash(0, WORDS), [checksum_address(TOKEN)]],
+            ["bytes32", "uint64", "bytes32", "address[]", "address"],
+            [GENESIS_HASH, 0, validator_set_hash(0, WORDS), [checksum_address(TOKEN)], TOKEN],
         )
         await self.act(None, load_artifact("Settlement").bytecode + arguments, gas=6_000_000)
 

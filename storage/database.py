@@ -195,6 +195,23 @@ class Database:
             raise self._unreadable(error) from error
         return self._guarded(rows)
 
+    def frozen(self, columns: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over whole columns, keys complete, as they are at the call.
+
+        Another thread may read it while this one goes on writing.
+
+        Raises:
+            StorageFault: The disk failed or the database is damaged.
+        """
+        view = self._level.snapshot()
+
+        def rows() -> Iterator[tuple[bytes, bytes]]:
+            with contextlib.closing(view):
+                for column in columns:
+                    yield from view.iterator(prefix=column, fill_cache=False, verify_checksums=True)
+
+        return self._guarded(rows())
+
     def close(self) -> None:
         """Write what is queued, then close; a second call does nothing."""
         with self._wake:

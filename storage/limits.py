@@ -50,3 +50,16 @@ PRUNE_KEYS_PER_STEP: Final = 4_000
 
 BLOCKS_KEPT_MIN: Final = 1_024
 """Newest blocks that are never pruned: peers that were away for minutes fetch them."""
+
+CHUNK_BYTES_MAX: Final = 2**20
+"""Records of one chunk of a snapshot; a part of the protocol, since the snapshot root depends on
+it. One larger record is a chunk by itself."""
+
+SNAPSHOT_CHUNKS_MAX: Final = 65_536
+"""Chunks that a peer's manifest may name: a state of 64 GiB."""
+
+SNAPSHOTS_KEPT: Final = 2
+"""Newest snapshots kept; a peer that copies the older one has an epoch's time to finish."""
+
+RESTORE_BATCH_BYTES: Final = 4 * 2**20
+"""Records written at once while a snapshot is restored."""

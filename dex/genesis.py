@@ -24,6 +24,7 @@ from typing import Annotated, Final
 import coincurve
 import msgspec
 
+from omninode.bls import is_public_key
 from omninode.consensus.types import (
     FIRST_SCORE,
     FULL_SCORE,
@@ -380,10 +381,11 @@ def _check_validators(validators: tuple[GenesisValidator, ...]) -> None:
             raise _WrongValue(
                 f"{path}.public_key: not the compressed secp256k1 key of {validator.address}"
             )
-        if len(validator.beacon_key) not in (0, 2 + 2 * 48):
-            raise _WrongValue(f"{path}.beacon_key: must be empty or 48 bytes of hex")
+        if validator.beacon_key and not is_public_key(bytes.fromhex(validator.beacon_key[2:])):
+            raise _WrongValue(f"{path}.beacon_key: must be empty or a BLS key, 48 bytes of hex")
     _check_distinct((validator.address for validator in validators), "validators")
     _check_distinct((validator.peer_id for validator in validators), "validators")
+    _check_distinct((v.beacon_key for v in validators if v.beacon_key), "validators")
 
 
 def _check_assets(assets: tuple[GenesisAsset, ...]) -> None:

@@ -5,7 +5,8 @@ HOME/omninode.toml        configuration
 HOME/genesis.json         the network's genesis
 HOME/node_key             Ed25519 peer identity, mode 0600
 HOME/validator.json       the validator's vote key, an EVM keystore v3
-HOME/validator.password   its password when `init` had no terminal to ask at, mode 0600
+HOME/beacon.json          the validator's beacon key (BLS), a keystore v3 with the same password
+HOME/validator.password   their password when `init` had no terminal to ask at, mode 0600
 HOME/signer_guard         what the vote key has signed; outlives `omninode reset`
 HOME/keys/                keystores of `omninode keys`
 HOME/keys/relayer.json    pays the gas of this validator's checkpoints; the vote key's password
@@ -56,8 +57,13 @@ class Home:
         return self.path / "validator.json"
 
     @property
+    def beacon_keystore(self) -> Path:
+        """The beacon key's keystore; it has the vote key's password."""
+        return self.path / "beacon.json"
+
+    @property
     def validator_password(self) -> Path:
-        """The vote key's password, if `init` made it."""
+        """The password of vote key and beacon key, if `init` made it."""
         return self.path / "validator.password"
 
     @property

@@ -19,6 +19,7 @@ from omninode.errors import ConfigError, StorageFault
 from omninode.node.config import NodeConfig
 from omninode.node.config_file import render_config
 from omninode.node.home import Home
+from omninode.node.keys.beacon import beacon_public_key, new_beacon_key, write_beacon_keystore
 from omninode.node.keys.keystore import (
     keystore_address,
     new_key,
@@ -38,12 +39,14 @@ class HomeIdentity:
         public_key: The vote key's compressed public key.
         peer_id: The libp2p peer id.
         relayer: EVM address of the account that pays for this validator's checkpoints.
+        beacon_key: The beacon key's 48 bytes.
     """
 
     address: bytes
     public_key: bytes
     peer_id: str
     relayer: bytes = b""
+    beacon_key: bytes = b""
 
 
 def create_keys(home: Home, *, password: str | None, light: bool = False) -> HomeIdentity:
@@ -51,8 +54,8 @@ def create_keys(home: Home, *, password: str | None, light: bool = False) -> Hom
 
     Args:
         home: The home; made with mode 0700 if it is not there.
-        password: Password of the vote key and the relayer's; `None` makes a random one and keeps it
-            in the home, mode 0600.
+        password: Password of the vote key, the beacon key and the relayer's; `None` makes a random
+            one and keeps it in the home, mode 0600.
         light: Encrypt for a devnet: fast and weak.
 
     Raises:
@@ -69,7 +72,8 @@ def create_keys(home: Home, *, password: str | None, light: bool = False) -> Hom
     else:
         key, password = _new_vote_key(home, password, light=light)
     relayer = _relayer(home, password, light=light)
-    return HomeIdentity(key.address, key.public_key, identity.peer_id, relayer)
+    beacon_key = _beacon_key(home, password, light=light)
+    return HomeIdentity(key.address, key.public_key, identity.peer_id, relayer, beacon_key)
 
 
 def write_genesis(home: Home, text: str) -> None:
@@ -124,6 +128,16 @@ def _relayer(home: Home, password: str, *, light: bool) -> bytes:
     key = new_key()
     write_keystore(path, key, password, light=light)
     return key.address
+
+
+def _beacon_key(home: Home, password: str, *, light: bool) -> bytes:
+    """Return the beacon key's public key; the key is made if it is not there (I2)."""
+    path = home.beacon_keystore
+    if path.exists():
+        return beacon_public_key(path)
+    key = new_beacon_key()
+    write_beacon_keystore(path, key, password, light=light)
+    return key.public_key
 
 
 def _new_vote_key(home: Home, password: str | None, *, light: bool) -> tuple[SigningKey, str]:

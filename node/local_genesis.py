@@ -42,6 +42,18 @@ MARKETS: Final = (
 FUNDS: Final = (("USDC", "1000000"), ("BTC", "10"), ("ETH", "100"), ("XOM", "100000"))
 
 
+def genesis_validator(identity: HomeIdentity, *, moniker: str, power: int) -> GenesisValidator:
+    """Return a genesis' entry for the validator that has these keys."""
+    return GenesisValidator(
+        moniker=moniker,
+        address=checksum_address(identity.address),
+        public_key="0x" + identity.public_key.hex(),
+        peer_id=identity.peer_id,
+        power=power,
+        beacon_key="0x" + identity.beacon_key.hex() if identity.beacon_key else "",
+    )
+
+
 def local_genesis(
     validator: HomeIdentity, *, moniker: str, chain_id: str, owner: bytes, time_ms: int
 ) -> Genesis:
@@ -63,15 +75,7 @@ def local_genesis(
         settlement_chain_id=SETTLEMENT_CHAIN_ID,
         genesis_time_ms=time_ms,
         fees=FeeShares(treasury=account, development=account),
-        validators=(
-            GenesisValidator(
-                moniker=moniker,
-                address=checksum_address(validator.address),
-                public_key="0x" + validator.public_key.hex(),
-                peer_id=validator.peer_id,
-                power=1,
-            ),
-        ),
+        validators=(genesis_validator(validator, moniker=moniker, power=1),),
         assets=ASSETS,
         markets=MARKETS,
         balances=tuple(

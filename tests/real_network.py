@@ -25,7 +25,6 @@ from omninode.dex.genesis import (
     FeeShares,
     Genesis,
     GenesisBalance,
-    GenesisValidator,
     check_genesis,
 )
 from omninode.errors import UserError
@@ -33,7 +32,13 @@ from omninode.node.client import RpcClient
 from omninode.node.config import NodeConfig
 from omninode.node.home import Home
 from omninode.node.home_setup import HomeIdentity, create_keys, write_config, write_genesis
-from omninode.node.local_genesis import ASSETS, FUNDS, MARKETS, SETTLEMENT_CHAIN_ID
+from omninode.node.local_genesis import (
+    ASSETS,
+    FUNDS,
+    MARKETS,
+    SETTLEMENT_CHAIN_ID,
+    genesis_validator,
+)
 
 START_DEADLINE_S: Final = 60
 STOP_DEADLINE_S: Final = 20
@@ -497,13 +502,7 @@ def make_genesis(identities: Sequence[HomeIdentity], accounts: Sequence[SigningK
             development=checksum_address(bytes(19) + b"\2"),
         ),
         validators=tuple(
-            GenesisValidator(
-                moniker=f"node{number}",
-                address=checksum_address(identity.address),
-                public_key="0x" + identity.public_key.hex(),
-                peer_id=identity.peer_id,
-                power=100,
-            )
+            genesis_validator(identity, moniker=f"node{number}", power=100)
             for number, identity in enumerate(identities)
         ),
         assets=ASSETS,

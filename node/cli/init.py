@@ -148,6 +148,7 @@ def _report(home: Home, identity: HomeIdentity, network: Genesis) -> None:
         "genesis_hash": "0x" + network.hash.hex(),
         "validator": address,
         "public_key": "0x" + identity.public_key.hex(),
+        "beacon_key": "0x" + identity.beacon_key.hex(),
         "peer_id": identity.peer_id,
         "in_genesis": any(validator.address == address for validator in network.validators),
     }

@@ -13,14 +13,13 @@ from omninode.dex.genesis import (
     Genesis,
     GenesisBalance,
     GenesisSettlement,
-    GenesisValidator,
     check_genesis,
 )
 from omninode.node.devnet import accounts
 from omninode.node.devnet.chain_place import ChainPlace
 from omninode.node.devnet.deployment import plan_contracts
 from omninode.node.home_setup import HomeIdentity
-from omninode.node.local_genesis import ASSETS, FUNDS, MARKETS
+from omninode.node.local_genesis import ASSETS, FUNDS, MARKETS, genesis_validator
 
 CHAIN_ID: Final = "omninode-devnet"
 POWER: Final = 100
@@ -63,13 +62,7 @@ def devnet_genesis(
             development=_address(accounts.derive_key(seed, accounts.DEVELOPMENT)),
         ),
         validators=tuple(
-            GenesisValidator(
-                moniker=f"node{index}",
-                address=checksum_address(identity.address),
-                public_key="0x" + identity.public_key.hex(),
-                peer_id=identity.peer_id,
-                power=POWER,
-            )
+            genesis_validator(identity, moniker=f"node{index}", power=POWER)
             for index, identity in enumerate(validators)
         ),
         assets=tuple(

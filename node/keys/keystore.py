@@ -92,16 +92,21 @@ def write_keystore(path: Path, key: SigningKey, password: str, *, light: bool = 
 
 def keystore_text(key: SigningKey, password: str, *, light: bool = False) -> str:
     """Return the JSON of a keystore v3 (scrypt, AES-128-CTR)."""
-    keyfile = _keyfile_library()
+    document = encrypt_secret(key.secret, password, light=light)
+    document["address"] = key.address.hex()
+    return json.dumps(document, indent=2) + "\n"
 
-    document: dict[str, Any] = keyfile.create_keyfile_json(
-        key.secret,
+
+def encrypt_secret(secret: bytes, password: str, *, light: bool = False) -> dict[str, Any]:
+    """Return a keystore v3 of 32 secret bytes that does not say whose they are."""
+    document: dict[str, Any] = _keyfile_library().create_keyfile_json(
+        secret,
         password.encode(),
         kdf="scrypt",
         iterations=SCRYPT_N_LIGHT if light else SCRYPT_N,
     )
-    document["address"] = key.address.hex()
-    return json.dumps(document, indent=2) + "\n"
+    document.pop("address", None)
+    return document
 
 
 def write_secret_file(path: Path, text: str) -> None:
@@ -132,7 +137,12 @@ def write_secret_file(path: Path, text: str) -> None:
 
 
 def read_keystore(path: Path, password: str) -> SigningKey:
-    """Decrypt a keystore.
+    """Decrypt a keystore; raises as `decrypt_secret` does."""
+    return SigningKey(decrypt_secret(path, password))
+
+
+def decrypt_secret(path: Path, password: str) -> bytes:
+    """Return the 32 secret bytes of a keystore.
 
     Raises:
         UserError: `wrong_password`.
@@ -140,7 +150,7 @@ def read_keystore(path: Path, password: str) -> SigningKey:
     """
     keyfile = _keyfile_library()
 
-    document = _read_document(path)
+    document = read_document(path)
     try:
         secret = keyfile.decode_keyfile_json(document, password.encode())
     except ValueError as error:
@@ -153,7 +163,7 @@ def read_keystore(path: Path, password: str) -> SigningKey:
         raise ConfigError(f"{path}: not a keystore v3 ({error})") from None
     except (KeyError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"{path}: not a keystore v3 ({error!r})") from None
-    return SigningKey(bytes(secret))
+    return bytes(secret)
 
 
 def keystore_address(path: Path) -> bytes | None:
@@ -162,7 +172,7 @@ def keystore_address(path: Path) -> bytes | None:
     Raises:
         ConfigError: The file is missing, unreadable or not a keystore v3.
     """
-    return _claimed_address(_read_document(path))
+    return _claimed_address(read_document(path))
 
 
 def list_keystores(folder: Path) -> list[KeystoreEntry]:
@@ -172,7 +182,7 @@ def list_keystores(folder: Path) -> list[KeystoreEntry]:
         if not path.is_file() or path.name.startswith("."):
             continue
         try:
-            address = _claimed_address(_read_document(path))
+            address = _claimed_address(read_document(path))
         except ConfigError:
             continue
         entries.append(
@@ -213,7 +223,12 @@ def describe(entry: KeystoreEntry) -> dict[str, object]:
     return {"name": entry.name, "address": address, "file": str(entry.path)}
 
 
-def _read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """Return a keystore as it is written.
+
+    Raises:
+        ConfigError: The file is missing, unreadable or not a keystore v3.
+    """
     try:
         if path.stat().st_size > KEYSTORE_BYTES_MAX:
             raise ConfigError(f"{path}: larger than {KEYSTORE_BYTES_MAX} bytes, not a keystore")

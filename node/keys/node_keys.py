@@ -1,13 +1,15 @@
-"""The secret keys of a running node: peer identity; of a validator, vote key and relayer."""
+"""The secret keys of a running node: peer identity; a validator's vote, beacon and relayer keys."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from omninode.bls import BeaconKey
 from omninode.crypto import SigningKey
 from omninode.errors import ConfigError
 from omninode.node.home import Home
+from omninode.node.keys.beacon import read_beacon_keystore
 from omninode.node.keys.keystore import read_keystore
 from omninode.node.keys.passwords import read_password
 from omninode.node.net.identity import NodeIdentity
@@ -22,17 +24,20 @@ class NodeKeys:
         validator: The secp256k1 vote key; `None` for a node that never votes.
         relayer: The key that pays for checkpoints on the settlement chain; `None` where none are
             sent.
+        beacon: The BLS key with which a leader signs the beacon; `None` for a node that never
+            votes, and in a home older than beacon keys.
     """
 
     identity: NodeIdentity
     validator: SigningKey | None
     relayer: SigningKey | None = None
+    beacon: BeaconKey | None = None
 
 
 def load_node_keys(
     home: Home, *, validator: bool, relayer: bool = False, password_file: Path | None = None
 ) -> NodeKeys:
-    """Read a node's keys; takes about a second for each secp256k1 key (scrypt).
+    """Read a node's keys; takes about a second for each of a validator's (scrypt).
 
     Args:
         home: The node's home.
@@ -58,9 +63,14 @@ def load_node_keys(
         password_file, purpose="the validator's key", fallback=home.validator_password
     )
     vote_key = read_keystore(home.validator_keystore, password)
-    if not relayer or not home.relayer_keystore.is_file():
-        return NodeKeys(identity, vote_key)
-    return NodeKeys(identity, vote_key, read_keystore(home.relayer_keystore, password))
+    wants_relayer = relayer and home.relayer_keystore.is_file()
+    has_beacon = home.beacon_keystore.is_file()
+    return NodeKeys(
+        identity,
+        vote_key,
+        relayer=read_keystore(home.relayer_keystore, password) if wants_relayer else None,
+        beacon=read_beacon_keystore(home.beacon_keystore, password) if has_beacon else None,
+    )
 
 
 def require_guard(home: Home) -> None:

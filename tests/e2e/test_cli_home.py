@@ -21,6 +21,7 @@ from eth_account import Account
 from omninode.node.cli.main import main
 
 OMNINODE = (sys.executable, "-m", "omninode")
+SECRETS = ("node_key", "validator.json", "validator.password", "beacon.json")
 
 HOLD = """
 import pathlib, sys
@@ -41,7 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home as `omninode init` makes it; making one takes two seconds of scrypt."""
+    """A home as `omninode init` makes it; making one takes three seconds of scrypt."""
     path = tmp_path_factory.mktemp("template") / "home"
     init = [sys.executable, "-m", "omninode", "init", "--home", str(path)]
     subprocess.run(init, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
@@ -110,7 +111,8 @@ def test_init_writes_everything_and_keeps_secrets_from_others(run: Run, home: Pa
     assert genesis["validators"][0]["address"] == made["validator"]
     assert genesis["validators"][0]["peer_id"] == made["peer_id"]
     assert 'moniker = "first node"' in (home / "omninode.toml").read_text()
-    for name in ("node_key", "validator.json", "validator.password", "signer_guard"):
+    assert genesis["validators"][0]["beacon_key"] == made["beacon_key"]
+    for name in (*SECRETS, "signer_guard"):
         assert mode(home / name) == 0o600, name
     assert mode(home) == 0o700
     password = (home / "validator.password").read_text().removesuffix("\n")
@@ -130,10 +132,7 @@ def test_init_passes_its_own_check_without_a_word(run: Run) -> None:
 
 def test_init_refuses_to_overwrite_and_force_keeps_keys_and_guard(run: Run, home: Path) -> None:
     first = result(run("init", "--json"))
-    kept = {
-        name: (home / name).read_bytes()
-        for name in ("node_key", "validator.json", "validator.password", "signer_guard")
-    }
+    kept = {name: (home / name).read_bytes() for name in (*SECRETS, "signer_guard")}
     again = run("init", "--chain-id", "other", "--json")
     assert "--force" in failure(again, 2)["hint"]
     assert json.loads((home / "genesis.json").read_text())["chain_id"] == "local"

@@ -28,29 +28,35 @@ VECTORS = [
     (
         "01" * 32,
         "030104010509",
-        "8180f02ccb72e922b152fcedbe0e1d195210354f70703658e8e08cbebf11d497"
-        + "0eab6ac3ccf715f3fb876df9a9797abd0c1af61aaeadc92c2cfe5c0a56c146cc"
-        + "8c3f7151a073cf5f16df38246724c4aed73ff30ef5daa6aacaed1a26ecaa336b",
+        (
+            "8180f02ccb72e922b152fcedbe0e1d195210354f70703658e8e08cbebf11d497"
+            "0eab6ac3ccf715f3fb876df9a9797abd0c1af61aaeadc92c2cfe5c0a56c146cc"
+            "8c3f7151a073cf5f16df38246724c4aed73ff30ef5daa6aacaed1a26ecaa336b"
+        ),
     ),
     (
         bytes(x * 314159 % 256 for x in range(32)).hex(),
         "030104010509",
-        "99111eeafb412da61e4c37d3e806c6fd6ac9f3870e54da9222ba4e494822c5b7"
-        + "656731fa7a645934d04b559e9261b86201bbee57055250a459a2da10e51f9c1a"
-        + "6941297ffc5d970a557236d0bdeb7cf8ff18800b08633871a0f0a7ea42f47480",
+        (
+            "99111eeafb412da61e4c37d3e806c6fd6ac9f3870e54da9222ba4e494822c5b7"
+            "656731fa7a645934d04b559e9261b86201bbee57055250a459a2da10e51f9c1a"
+            "6941297ffc5d970a557236d0bdeb7cf8ff18800b08633871a0f0a7ea42f47480"
+        ),
     ),
     (
         "52d75c4707e39595b27314547f9723e5530c01198af3fc5849d9a7af65631efb",
         b"foobar".hex(),
-        "b45825c0ee7759945c0189b4c38b7e54231ebadc83a851bec3bb7cf954a124ae"
-        + "0cc8e8e5146558332ea152f63bf8846e04826185ef60e817f271f8d500126561"
-        + "319203f9acb95809ed20c193757233454be1562a5870570941a84605bd2c9c9a",
+        (
+            "b45825c0ee7759945c0189b4c38b7e54231ebadc83a851bec3bb7cf954a124ae"
+            "0cc8e8e5146558332ea152f63bf8846e04826185ef60e817f271f8d500126561"
+            "319203f9acb95809ed20c193757233454be1562a5870570941a84605bd2c9c9a"
+        ),
     ),
 ]
 
 FIELD = (
     "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf"
-    + "6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab"
+    "6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab"
 )
 INFINITY = b"\xc0" + bytes(PUBLIC_KEY_BYTES - 1)
 INFINITY_SIGNATURE = b"\xc0" + bytes(SIGNATURE_BYTES - 1)

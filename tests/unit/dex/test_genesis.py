@@ -91,6 +91,8 @@ OTHER = SigningKey(keccak256(b"other"))
         ("validators.0.public_key", "0x00", "validators[0].public_key"),
         ("validators.0.public_key", "0x" + "00" * 33, "validators[0].public_key"),
         ("validators.0.beacon_key", "0x00", "validators[0].beacon_key"),
+        ("validators.0.beacon_key", "0xc0" + "00" * 47, "validators[0].beacon_key"),
+        ("validators.0.beacon_key", "0x80" + "00" * 46 + "04", "validators[0].beacon_key"),
         ("assets.1.name", "USDC", "assets: USDC appears twice"),
         ("assets.0.decimals", 19, "decimals"),
         ("assets.0.token", "0x12", "assets[0].token"),

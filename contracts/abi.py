@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+import msgspec
 from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 
@@ -20,7 +21,7 @@ from omninode.contracts.web3_library import web3
 from omninode.contracts.wire import Log
 from omninode.crypto import checksum_address, parse_address
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
-from omninode.dex.bridge.deposits import Deposit
+from omninode.dex.bridge.deposits import Deposit, StakeChange
 from omninode.dex.bridge.evm import compact_signature, signer_bitmap
 from omninode.encoding import amount_to_bytes
 from omninode.errors import Malformed
@@ -42,8 +43,26 @@ def _deposited(values: Mapping[str, Any]) -> Deposited:
     return Deposited(values["index"], deposit, values["depositHash"])
 
 
+def _stake_changed(values: Mapping[str, Any]) -> Deposited:
+    if values["amount"] >= _AMOUNT_LIMIT:
+        raise Malformed("an entry of stake of more than 128 bits")
+    fields = (
+        StakeChange.__struct_config__.tag,
+        parse_address(values["owner"]),
+        values["kind"],
+        amount_to_bytes(values["amount"]),
+        values["identity"],
+    )
+    try:
+        change = msgspec.convert(fields, StakeChange)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"no entry of stake is like that: {error}") from None
+    return Deposited(values["index"], change, values["depositHash"])
+
+
 _MAKERS: Final[dict[str, Callable[[Mapping[str, Any]], ContractEvent]]] = {
     "Deposited": _deposited,
+    "StakeChanged": _stake_changed,
     "Checkpointed": lambda values: Checkpointed(values["number"]),
     "Withdrawn": lambda values: Withdrawn(values["index"]),
 }
@@ -102,15 +121,20 @@ class SettlementAbi:
         indexed = [field for field in entry["inputs"] if field["indexed"]]
         plain = [field for field in entry["inputs"] if not field["indexed"]]
         topics, data = b"".join(log.topics[1:]), log.data
-        # All fields of these events take one word each.
-        if len(topics) != _WORD * len(indexed) or len(data) != _WORD * len(plain):
-            raise Malformed(f"a log in block {log.block_number} has the wrong size")
-        fields = indexed + plain
+        kinds = [field["type"] for field in plain]
         try:
-            values = self._codec.decode([field["type"] for field in fields], topics + data)
+            # What is indexed in these events takes one word each.
+            values = self._codec.decode([field["type"] for field in indexed], topics)
+            told = self._codec.decode(kinds, data)
+            is_whole = (
+                len(topics) == _WORD * len(indexed) and self._codec.encode(kinds, told) == data
+            )
         except (DecodingError, OverflowError, ValueError) as error:
             raise Malformed(f"a log in block {log.block_number}: {error}") from None
-        return {field["name"]: value for field, value in zip(fields, values, strict=True)}
+        if not is_whole or len(topics) != _WORD * len(indexed):
+            raise Malformed(f"a log in block {log.block_number} has the wrong size")
+        names = [field["name"] for field in indexed + plain]
+        return dict(zip(names, (*values, *told), strict=True))
 
     def submit_checkpoint(
         self, certified: CertifiedCheckpoint, validators: tuple[bytes, ...]

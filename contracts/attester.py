@@ -2,7 +2,8 @@
 
 Rules
     A1. It attests what its own confirmed log holds and nothing else, from the highest place that
-        the state already knows, at most `ATTESTED_DEPOSITS_MAX` at a time.
+        the state already knows, at most `ATTESTED_DEPOSITS_MAX` at a time, with at most
+        `ATTESTED_IDENTITY_BYTES_MAX` of identities in them.
     A2. A log that contradicts what is credited is attested once, so that everybody hears of it, and
         is a reason to halt here.
     A3. A validator whose tip contradicts what is credited, while its confirmed log does not, and
@@ -18,8 +19,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from omninode.dex.actions import AttestDeposits
-from omninode.dex.bridge.deposits import Cursor, Deposit, Deposits
-from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX, PENDING_DEPOSITS_MAX
+from omninode.dex.bridge.deposits import Cursor, Deposits, LogEntry, StakeChange
+from omninode.dex.bridge.limits import (
+    ATTESTED_DEPOSITS_MAX,
+    ATTESTED_IDENTITY_BYTES_MAX,
+    PENDING_DEPOSITS_MAX,
+)
 
 
 class DepositLog(Protocol):
@@ -29,7 +34,7 @@ class DepositLog(Protocol):
         """Return the rolling hash over the first `count` deposits, if so many are confirmed."""
         ...
 
-    def deposits(self, first: int, last: int) -> tuple[Deposit, ...]:
+    def deposits(self, first: int, last: int) -> tuple[LogEntry, ...]:
         """Return deposits from index `first` to below `last`."""
         ...
 
@@ -71,7 +76,17 @@ def next_attestation(
         return None
     known = _highest_known(state, end, log)
     last = min(known + ATTESTED_DEPOSITS_MAX, end)
-    return _attest(known, last, log)
+    return _attest(known, known + _fitting(log.deposits(known, last)), log)
+
+
+def _fitting(entries: tuple[LogEntry, ...]) -> int:
+    """Return how many of the first entries fit in one attestation (A1)."""
+    room = ATTESTED_IDENTITY_BYTES_MAX
+    for count, entry in enumerate(entries):
+        room -= len(entry.identity) if isinstance(entry, StakeChange) else 0
+        if room < 0:
+            return count
+    return len(entries)
 
 
 def _is_astray(state: Deposits, me: bytes) -> bool:

@@ -30,7 +30,7 @@ from omninode.contracts.records import (
     number_key,
 )
 from omninode.contracts.wire import Log
-from omninode.dex.bridge.deposits import Cursor, Deposit
+from omninode.dex.bridge.deposits import Cursor, LogEntry
 from omninode.dex.bridge.evm import SettlementDomain
 from omninode.encoding import decode, encode
 from omninode.errors import ConfigError, Malformed, StorageFault
@@ -148,7 +148,7 @@ class ConfirmedLog:
         stored = self._store.get(self._key(DEPOSIT, count - 1))
         return None if stored is None else _read(stored, StoredDeposit).hash
 
-    def deposits(self, first: int, last: int) -> tuple[Deposit, ...]:
+    def deposits(self, first: int, last: int) -> tuple[LogEntry, ...]:
         """Return the confirmed deposits from index `first` to below `last`."""
         rows = self._store.iterate(
             self._column + DEPOSIT,

@@ -1,8 +1,9 @@
 """The contract's events that matter to a node, and what follows from them.
 
 Rules
-    V1. Deposits are numbered from 0 without gaps, and each carries the rolling hash over all so
-        far; logs that do not continue both are not the contract's, whoever tells them.
+    V1. Deposits, and entries of stake among them, are numbered from 0 without gaps, and each
+        carries the rolling hash over all so far; logs that do not continue both are not the
+        contract's, whoever tells them.
     V2. Numbers of checkpoints only rise. A withdrawal is paid once.
 
 Pure: `abi` decodes, `confirmed` stores.
@@ -15,16 +16,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from omninode.contracts.wire import Log
-from omninode.dex.bridge.deposits import Cursor, Deposit, next_deposit_hash
+from omninode.dex.bridge.deposits import Cursor, LogEntry, next_deposit_hash
 from omninode.errors import Malformed
 
 
 @dataclass(frozen=True, slots=True)
 class Deposited:
-    """Tokens came in; `hash` is the rolling hash after this deposit."""
+    """A deposit, or an entry of stake; `hash` is the rolling hash after it."""
 
     index: int
-    deposit: Deposit
+    deposit: LogEntry
     hash: bytes
 
 

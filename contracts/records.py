@@ -4,7 +4,7 @@
 | --- | --- |
 | `p` | `StoredProgress`: the newest confirmed block and what the contract's events add up to |
 | `a` block number(8) | hash of a confirmed block, the newest `ANCHORS_KEPT` |
-| `d` index(8) | `StoredDeposit` |
+| `d` index(8) | `StoredDeposit`: a deposit, or an entry of stake |
 | `c` index(8) | empty: this withdrawal was paid out |
 | `h` | why the node halted, while it does |
 | `s` | `StoredSend`: the transaction of our own that is not settled yet |
@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from omninode.dex.bridge.deposits import Deposit
+from omninode.dex.bridge.deposits import LogEntry
 
 PROGRESS: Final = b"p"
 ANCHOR: Final = b"a"
@@ -46,7 +46,7 @@ class StoredProgress(msgspec.Struct, frozen=True, array_like=True):
 class StoredDeposit(msgspec.Struct, frozen=True, array_like=True):
     """A confirmed deposit, the rolling hash after it, and where it is on the chain."""
 
-    deposit: Deposit
+    deposit: LogEntry
     hash: bytes
     block_number: int
     transaction_hash: bytes

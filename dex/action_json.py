@@ -41,6 +41,7 @@ from omninode.dex.actions import (
     Transfer,
     Withdraw,
 )
+from omninode.dex.bridge.deposits import LogEntry, StakeChange
 from omninode.dex.eip712 import Domain, typed_data
 from omninode.dex.transaction import SCHEME_WALLET, encode_unsigned
 from omninode.encoding import amount_from_bytes
@@ -228,15 +229,25 @@ def _attestation_to_json(action: AttestDeposits) -> dict[str, Any]:
         "parent": "0x" + action.parent.hex(),
         "count": action.count,
         "hash": "0x" + action.hash.hex(),
-        "deposits": [
-            {
-                "token": checksum_address(deposit.token),
-                "account": checksum_address(deposit.account),
-                "subaccount": deposit.subaccount,
-                "units": str(amount_from_bytes(deposit.amount)),
-            }
-            for deposit in action.deposits
-        ],
+        "deposits": [_log_entry_to_json(deposit) for deposit in action.deposits],
+    }
+
+
+def _log_entry_to_json(entry: LogEntry) -> dict[str, Any]:
+    """Return a deposit or an entry of stake; `kind` is the contract's number."""
+    units = str(amount_from_bytes(entry.amount))
+    if isinstance(entry, StakeChange):
+        return {
+            "owner": checksum_address(entry.owner),
+            "kind": entry.kind,
+            "units": units,
+            "identity": "0x" + entry.identity.hex(),
+        }
+    return {
+        "token": checksum_address(entry.token),
+        "account": checksum_address(entry.account),
+        "subaccount": entry.subaccount,
+        "units": units,
     }
 
 

@@ -20,8 +20,8 @@ from typing import Annotated, Final, Literal, get_args
 import msgspec
 
 from omninode.crypto import HASH_BYTES, SIGNATURE_BYTES
-from omninode.dex.bridge.deposits import Deposit
-from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX
+from omninode.dex.bridge.deposits import LogEntry, StakeChange
+from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX, ATTESTED_IDENTITY_BYTES_MAX
 from omninode.dex.decimals import DECIMAL_CHARS_MAX, POSITIVE_PATTERN
 
 SUBACCOUNT_MAX: Final = 999
@@ -216,7 +216,7 @@ class AttestDeposits(msgspec.Struct, frozen=True, array_like=True, tag=10):
     parent: Hash
     count: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
     hash: Hash
-    deposits: Annotated[tuple[Deposit, ...], msgspec.Meta(max_length=ATTESTED_DEPOSITS_MAX)]
+    deposits: Annotated[tuple[LogEntry, ...], msgspec.Meta(max_length=ATTESTED_DEPOSITS_MAX)]
 
     def __post_init__(self) -> None:
         """Refuse what no log could be (A4)."""
@@ -224,6 +224,9 @@ class AttestDeposits(msgspec.Struct, frozen=True, array_like=True, tag=10):
             raise ValueError(f"{len(self.deposits)} deposits can not end at {self.count}")
         if not self.deposits and self.parent != self.hash:
             raise ValueError("without deposits the parent is the hash itself")
+        identities = (d.identity for d in self.deposits if isinstance(d, StakeChange))
+        if sum(map(len, identities)) > ATTESTED_IDENTITY_BYTES_MAX:
+            raise ValueError(f"more than {ATTESTED_IDENTITY_BYTES_MAX} bytes of identities")
 
 
 class SignCheckpoint(msgspec.Struct, frozen=True, array_like=True, tag=11):

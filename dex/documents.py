@@ -12,7 +12,7 @@ import msgspec
 
 from omninode.crypto import checksum_address
 from omninode.dex.bridge.checkpoints import Checkpoint
-from omninode.dex.bridge.deposits import Disagreement
+from omninode.dex.bridge.deposits import STAKE_KINDS, Disagreement
 from omninode.dex.decimals import DECIMALS_MAX, format_units
 from omninode.dex.events import (
     AgentApproved,
@@ -27,6 +27,7 @@ from omninode.dex.events import (
     OrderRecord,
     OrderRejected,
     OrderUpdated,
+    StakeIgnored,
     Trade,
     Transferred,
     WithdrawalRequested,
@@ -242,7 +243,11 @@ def _transfer_document(rules: Genesis, event: Transferred) -> Document:
 
 def _funds_document(
     rules: Genesis,
-    event: DepositCredited | DepositIgnored | DepositDisagreement | WithdrawalRequested,
+    event: DepositCredited
+    | DepositIgnored
+    | StakeIgnored
+    | DepositDisagreement
+    | WithdrawalRequested,
 ) -> Document:
     match event:
         case DepositCredited():
@@ -261,6 +266,15 @@ def _funds_document(
                 "address": checksum_address(event.account),
                 "token": checksum_address(event.token),
                 "units": str(amount_from_bytes(event.amount)),
+            }
+        case StakeIgnored():
+            return {
+                "event": "stake_ignored",
+                "index": event.index,
+                "owner": checksum_address(event.owner),
+                "kind": STAKE_KINDS[event.kind],
+                "units": str(amount_from_bytes(event.amount)),
+                "reason": event.reason,
             }
         case DepositDisagreement():
             return {"event": "deposit_disagreement", **disagreement_document(event)}

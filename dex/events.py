@@ -151,6 +151,20 @@ class DepositIgnored(msgspec.Struct, frozen=True, array_like=True, tag="deposit_
     amount: bytes
 
 
+class StakeIgnored(msgspec.Struct, frozen=True, array_like=True, tag="stake_ignored"):
+    """An entry of stake changed no validator; tokens that came with it are a deposit to the owner.
+
+    `index` is its number among deposits, `kind` the contract's word for what was asked (1 to 5),
+    `amount` in the stake token's base units.
+    """
+
+    index: int
+    owner: bytes
+    kind: int
+    amount: bytes
+    reason: str
+
+
 class DepositDisagreement(msgspec.Struct, frozen=True, array_like=True, tag="deposit_disagreement"):
     """Validators attest different deposits: the first index that differs, and who says which hash.
 
@@ -196,6 +210,7 @@ Event: TypeAlias = (
     | AgentRevoked
     | DepositCredited
     | DepositIgnored
+    | StakeIgnored
     | DepositDisagreement
     | WithdrawalRequested
     | CheckpointMade

@@ -21,7 +21,7 @@ from omninode.contracts.artifacts import load_artifact
 from omninode.contracts.source import ContractTerms
 from omninode.contracts.wire import Header, Log
 from omninode.crypto import checksum_address, keccak256
-from omninode.dex.bridge.deposits import Deposit, next_deposit_hash
+from omninode.dex.bridge.deposits import Deposit, StakeChange, next_deposit_hash
 from omninode.dex.bridge.evm import SettlementDomain
 from omninode.encoding import amount_from_bytes, amount_to_bytes
 
@@ -35,6 +35,7 @@ DOMAIN = SettlementDomain(CHAIN_ID, CONTRACT, GENESIS_HASH)
 
 DEPOSITED = keccak256(b"Deposited(uint64,address,address,uint16,uint256,bytes32)")
 WITHDRAWN = keccak256(b"Withdrawn(uint64,address,address,uint256)")
+STAKE_CHANGED = keccak256(b"StakeChanged(uint64,address,uint8,uint256,bytes,bytes32)")
 CHECKPOINTED = keccak256(
     b"Checkpointed(uint64,uint64,bytes32,bytes32,uint64,bytes32,uint64,bytes32,uint64,uint64)"
 )
@@ -68,6 +69,16 @@ def deposited(index: int, deposit: Deposit | None = None, before: bytes = b"") -
     after = next_deposit_hash(before or deposit_hash_of(index), index, made)
     topics = (DEPOSITED, word(index), word(made.token), word(made.account))
     return topics, word(made.subaccount) + word(amount_from_bytes(made.amount)) + after
+
+
+def stake_changed(index: int, change: StakeChange, before: bytes = b"") -> Told:
+    """The log of an entry of stake, as `deposited`."""
+    after = next_deposit_hash(before or deposit_hash_of(index), index, change)
+    data = encode(
+        ["uint256", "bytes", "bytes32"],
+        [amount_from_bytes(change.amount), change.identity, after],
+    )
+    return (STAKE_CHANGED, word(index), word(change.owner), word(change.kind)), data
 
 
 def checkpointed(number: int) -> Told:

@@ -24,7 +24,7 @@ from omninode.dex.actions import (
     Transfer,
     Withdraw,
 )
-from omninode.dex.bridge.deposits import Deposit, next_deposit_hash
+from omninode.dex.bridge.deposits import Deposit, LogEntry, StakeChange, next_deposit_hash
 from omninode.dex.events import Event
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import (
@@ -140,16 +140,21 @@ def deposit(account: bytes, amount: int, token: str | bytes = "USDC", sub: int =
     return Deposit(address, account, sub, amount_to_bytes(amount))
 
 
+def stake(owner: bytes, kind: int, amount: int = 0, identity: bytes = b"") -> StakeChange:
+    """An entry of stake as the contract logs it."""
+    return StakeChange(owner, kind, amount_to_bytes(amount), identity)
+
+
 class Log:
     """The contract's deposits, as one validator sees them."""
 
-    def __init__(self, genesis_hash: bytes, deposits: Iterable[Deposit] = ()) -> None:
+    def __init__(self, genesis_hash: bytes, deposits: Iterable[LogEntry] = ()) -> None:
         self.deposits: list[Deposit] = []
         self.hashes = [genesis_hash]
         for item in deposits:
             self.add(item)
 
-    def add(self, item: Deposit) -> None:
+    def add(self, item: LogEntry) -> None:
         self.hashes.append(next_deposit_hash(self.hashes[-1], len(self.deposits), item))
         self.deposits.append(item)
 

@@ -15,6 +15,9 @@ Rules (PROTOCOL.md P9)
     D6. A tip that contradicts what is credited is a stray: it stands behind nothing, and is
         remembered, with the count where it went astray, until its validator attests anew.
 
+    D7. What validators ask of the contract about their stake stands in the same log, so
+        "deposit" means either here: `Deposit` or `StakeChange`.
+
 Kept apart from money: whoever credits gets the deposits from `settle`.
 """
 
@@ -22,13 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from omninode.consensus.types import ValidatorSet
-from omninode.dex.bridge.evm import deposit_hash
-from omninode.dex.bridge.limits import PENDING_DEPOSITS_MAX
+from omninode.dex.bridge.evm import deposit_hash, stake_hash
+from omninode.dex.bridge.limits import IDENTITY_BYTES_MAX, PENDING_DEPOSITS_MAX
 from omninode.encoding import AMOUNT_BYTES, amount_from_bytes
 from omninode.errors import Rejected
 
@@ -38,13 +41,55 @@ _Amount = Annotated[bytes, msgspec.Meta(min_length=AMOUNT_BYTES, max_length=AMOU
 DepositCount = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Deposit(msgspec.Struct, frozen=True, array_like=True):
+REGISTER: Final = 1
+ADD_STAKE: Final = 2
+UNSTAKE: Final = 3
+EXIT: Final = 4
+UNJAIL: Final = 5
+STAKE_KINDS: Final = {
+    REGISTER: "register",
+    ADD_STAKE: "add",
+    UNSTAKE: "remove",
+    EXIT: "exit",
+    UNJAIL: "unjail",
+}
+"""The kinds in words."""
+_KINDS_WITH_AMOUNT: Final = (REGISTER, ADD_STAKE, UNSTAKE)
+KINDS_WITH_MONEY: Final = (REGISTER, ADD_STAKE)
+"""Entries of stake with which tokens came in."""
+
+
+class Deposit(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """What the contract logged: `amount` is in the token's base units, 16 bytes."""
 
     token: _Address
     account: _Address
     subaccount: Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
     amount: _Amount
+
+
+class StakeChange(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """What an owner asked of the contract about its validator (D7).
+
+    `kind` is one of `REGISTER` to `UNJAIL`; `amount` is in the stake token's base units, 16 bytes:
+    what came in, or what is asked back. Only a registration has an `identity`.
+    """
+
+    owner: _Address
+    kind: Annotated[int, msgspec.Meta(ge=REGISTER, le=UNJAIL)]
+    amount: _Amount
+    identity: Annotated[bytes, msgspec.Meta(max_length=IDENTITY_BYTES_MAX)]
+
+    def __post_init__(self) -> None:
+        """Refuse what the contract never logs."""
+        if any(self.amount) is not (self.kind in _KINDS_WITH_AMOUNT):
+            raise ValueError("only who registers, adds or removes names an amount")
+        if bool(self.identity) is not (self.kind == REGISTER):
+            raise ValueError("only who registers has an identity")
+
+
+LogEntry: TypeAlias = Deposit | StakeChange
+"""One entry of the contract's log (D7)."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -59,7 +104,7 @@ class PendingDeposit(msgspec.Struct, frozen=True, array_like=True):
 
     index: DepositCount
     parent: _Hash
-    deposit: Deposit
+    deposit: LogEntry
 
 
 class Stray(msgspec.Struct, frozen=True, array_like=True):
@@ -92,11 +137,20 @@ class CreditableDeposit(msgspec.Struct, frozen=True):
     """A deposit that has its quorum."""
 
     index: int
-    deposit: Deposit
+    deposit: LogEntry
 
 
-def next_deposit_hash(previous: bytes, index: int, deposit: Deposit) -> bytes:
-    """Return the rolling hash after a deposit (D1); the first previous is the genesis hash."""
+def next_deposit_hash(previous: bytes, index: int, deposit: LogEntry) -> bytes:
+    """Return the rolling hash after a deposit (D1, D7); the first previous is the genesis hash."""
+    if isinstance(deposit, StakeChange):
+        return stake_hash(
+            previous,
+            index,
+            owner=deposit.owner,
+            kind=deposit.kind,
+            amount=amount_from_bytes(deposit.amount),
+            identity=deposit.identity,
+        )
     return deposit_hash(
         previous,
         index,
@@ -152,7 +206,7 @@ class Deposits:
         return node is not None and node.index + 1 == count
 
     def attest(
-        self, validator: bytes, end: Cursor, *, parent: bytes, deposits: Sequence[Deposit]
+        self, validator: bytes, end: Cursor, *, parent: bytes, deposits: Sequence[LogEntry]
     ) -> None:
         """Take a validator's attestation (D2): `deposits` follow `parent` and end at `end`.
 
@@ -341,7 +395,7 @@ class Deposits:
 
 
 def _fold(
-    start: int, parent: bytes, deposits: Sequence[Deposit]
+    start: int, parent: bytes, deposits: Sequence[LogEntry]
 ) -> list[tuple[bytes, PendingDeposit]]:
     """Return the deposits that follow a parent, each with the hash after it."""
     chain = []

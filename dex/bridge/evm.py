@@ -29,6 +29,9 @@ DOMAIN_NAME: Final = "OmniNode Settlement"
 DOMAIN_VERSION: Final = "1"
 ZERO_ADDRESS: Final = bytes(20)
 
+STAKE_SUBACCOUNT: Final = 1_000
+"""Where the state tree has what an owner has staked; no action can name it."""
+
 _WORD: Final = 32
 _POWER_BYTES: Final = 12
 _DOMAIN_TYPE: Final = keccak256(
@@ -39,6 +42,12 @@ _CHECKPOINT_TYPE: Final = keccak256(
     b"bytes32 stateRoot,bytes32 withdrawalRoot,uint64 withdrawalCount,bytes32 feeRoot,"
     b"uint64 depositCount,bytes32 depositHash)"
 )
+
+
+_HANDOVER_TYPE: Final = keccak256(
+    b"Handover(bytes32 genesisHash,uint64 epoch,uint64 nextEpoch,bytes32 nextSetHash)"
+)
+_STAKE_ENTRY: Final = keccak256(b"stake")
 
 
 def _uint(value: int) -> bytes:
@@ -95,6 +104,16 @@ def _checkpoint_words(checkpoint: Checkpoint) -> bytes:
 def checkpoint_digest(checkpoint: Checkpoint, domain: SettlementDomain) -> bytes:
     """Return the EIP-712 digest that validators sign for a checkpoint (V2)."""
     message = keccak256(_CHECKPOINT_TYPE + domain.genesis_hash + _checkpoint_words(checkpoint))
+    return keccak256(b"\x19\x01" + domain.separator + message)
+
+
+def handover_digest(
+    epoch: int, *, next_epoch: int, next_set_hash: bytes, domain: SettlementDomain
+) -> bytes:
+    """Return the EIP-712 digest that the validators of `epoch` sign to hand over (V2)."""
+    message = keccak256(
+        _HANDOVER_TYPE + domain.genesis_hash + _uint(epoch) + _uint(next_epoch) + next_set_hash
+    )
     return keccak256(b"\x19\x01" + domain.separator + message)
 
 
@@ -157,6 +176,30 @@ def deposit_hash(
         + _address(account)
         + _uint(subaccount)
         + _uint(amount)
+    )
+
+
+def stake_hash(
+    previous: bytes, index: int, *, owner: bytes, kind: int, amount: int, identity: bytes
+) -> bytes:
+    """Return the contract's rolling hash after an entry of stake, which stands among deposits.
+
+    Args:
+        previous: The hash before.
+        index: The entry's number, from 0.
+        owner: Who asked.
+        kind: What for, 1 to 5.
+        amount: In the stake token's base units.
+        identity: Of the validator; empty but for a registration.
+    """
+    return keccak256(
+        previous
+        + _uint(index)
+        + _STAKE_ENTRY
+        + _address(owner)
+        + _uint(kind)
+        + _uint(amount)
+        + keccak256(identity)
     )
 
 

@@ -6,19 +6,26 @@ Rules
     X2. A deposit that no balance can take (no asset has its token, or the asset's supply would
         leave 128 bits) is passed over with an event; the cursor goes on. A subaccount out of range
         becomes subaccount 0.
-    X3. A checkpoint is made last: its roots are those of the state after the block.
+    X3. An entry of stake goes to the registry of validators. What came in with one that is taken is
+        the owner's stake (`STAKE_SUBACCOUNT`); with one that is not, it is a deposit to the owner.
+    X4. A checkpoint is made last: its roots are those of the state after the block.
 
 Without settlement none of this runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from omninode.dex.actions import SUBACCOUNT_MAX, AttestDeposits, SignCheckpoint, Withdraw
 from omninode.dex.bridge.checkpoints import Checkpoint
-from omninode.dex.bridge.deposits import CreditableDeposit, Cursor
-from omninode.dex.bridge.evm import fee_leaf
+from omninode.dex.bridge.deposits import (
+    KINDS_WITH_MONEY,
+    CreditableDeposit,
+    Cursor,
+    Deposit,
+)
+from omninode.dex.bridge.evm import ZERO_ADDRESS, fee_leaf
 from omninode.dex.bridge.merkle import root_of
 from omninode.dex.decimals import AMOUNT_LIMIT
 from omninode.dex.events import (
@@ -27,6 +34,7 @@ from omninode.dex.events import (
     DepositCredited,
     DepositDisagreement,
     DepositIgnored,
+    StakeIgnored,
     WithdrawalRequested,
 )
 from omninode.dex.fees import VALIDATOR_POOL
@@ -35,7 +43,12 @@ from omninode.encoding import amount_from_bytes, amount_to_bytes
 from omninode.errors import Rejected
 
 if TYPE_CHECKING:
+    from omninode.dex.bridge.deposits import StakeChange
     from omninode.dex.state import Context, State
+
+
+STAKE_ASSET: Final = "XOM"
+"""What the contract's stake token stands for."""
 
 
 def withdraw(state: State, context: Context, action: Withdraw) -> None:
@@ -98,7 +111,7 @@ def sign_checkpoint(state: State, context: Context, action: SignCheckpoint) -> N
 
 
 def end_block(state: State, height: int, time_ms: int) -> None:
-    """Credit deposits, and make a checkpoint if one is due (X1, X3)."""
+    """Credit deposits, and make a checkpoint if one is due (X1, X4)."""
     bridge = state.bridge
     for creditable in bridge.deposits.settle(state.validator_set):
         _credit(state, creditable)
@@ -119,13 +132,34 @@ def _check_is_on(state: State) -> None:
 
 
 def _credit(state: State, creditable: CreditableDeposit) -> None:
-    """Credit a deposit that has its quorum, or pass it over (X2)."""
-    deposit, bridge, genesis = creditable.deposit, state.bridge, state.genesis
+    """Take a log entry that has its quorum, or pass it over (X2, X3)."""
+    index, entry = creditable.index, creditable.deposit
+    if isinstance(entry, Deposit):
+        _credit_deposit(state, index, entry)
+        return
+    reason = _take_stake(state, entry)
+    state.open_orders.events.append(
+        StakeIgnored(index, entry.owner, entry.kind, entry.amount, reason)
+    )
+    token = state.genesis.asset_token(STAKE_ASSET)
+    if entry.kind in KINDS_WITH_MONEY:
+        deposit = Deposit(token or ZERO_ADDRESS, entry.owner, 0, entry.amount)
+        _credit_deposit(state, index, deposit)
+
+
+def _take_stake(state: State, change: StakeChange) -> str:  # noqa: ARG001
+    """Change the registry of validators; returns why not (X3)."""
+    return "no_staking"
+
+
+def _credit_deposit(state: State, index: int, deposit: Deposit) -> None:
+    """Credit a deposit, or pass it over (X2)."""
+    bridge, genesis = state.bridge, state.genesis
     asset = genesis.asset_by_token.get(deposit.token)
     amount = amount_from_bytes(deposit.amount)
     if asset is None or bridge.supply(asset) + amount >= AMOUNT_LIMIT:
         state.open_orders.events.append(
-            DepositIgnored(creditable.index, deposit.token, deposit.account, deposit.amount)
+            DepositIgnored(index, deposit.token, deposit.account, deposit.amount)
         )
         return
     subaccount = deposit.subaccount if deposit.subaccount <= SUBACCOUNT_MAX else 0
@@ -134,7 +168,7 @@ def _credit(state: State, creditable: CreditableDeposit) -> None:
     bridge.add_credited(asset, amount)
     state.open_orders.events.append(
         DepositCredited(
-            creditable.index,
+            index,
             deposit.account,
             subaccount,
             genesis.assets[asset].name,
@@ -145,7 +179,7 @@ def _credit(state: State, creditable: CreditableDeposit) -> None:
 
 
 def _checkpoint(state: State, height: int, time_ms: int) -> Checkpoint:
-    """Return the checkpoint of the state after a block (X3)."""
+    """Return the checkpoint of the state after a block (X4)."""
     bridge = state.bridge
     credited = bridge.deposits.credited
     return Checkpoint(

@@ -203,7 +203,30 @@ def deposits() -> dict[str, Any]:
                 "hash": text(before),
             }
         )
-    return {"genesis_hash": text(GENESIS_HASH), "deposits": chain}
+    return {"genesis_hash": text(GENESIS_HASH), "deposits": chain, "stake": stake(before)}
+
+
+def stake(before: bytes) -> list[dict[str, Any]]:
+    """Entries of stake that follow the deposits, every kind of them."""
+    chain = []
+    types = ["bytes32", "uint64", "bytes32", "address", "uint8", "uint256", "bytes32"]
+    for place in range(6):
+        index, owner, kind = 12 + place, ACCOUNTS[place % 4], (1, 2, 3, 4, 5, 1)[place]
+        amount = AMOUNTS[place % 5] if kind < 4 else 0
+        identity = (b"\x01", b"", b"", b"", b"", b"\xff" * 512)[place]
+        fields = [before, index, keccak(b"stake"), owner, kind, amount, keccak(identity)]
+        before = keccak(encode(types, fields))
+        chain.append(
+            {
+                "index": index,
+                "owner": owner,
+                "kind": kind,
+                "amount": str(amount),
+                "identity": text(identity),
+                "hash": text(before),
+            }
+        )
+    return chain
 
 
 def twice(types: list[str], values: list[Any]) -> str:

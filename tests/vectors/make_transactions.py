@@ -12,7 +12,7 @@ from typing import Any
 from omninode.crypto import SigningKey
 from omninode.dex.action_json import action_from_json, action_to_json
 from omninode.dex.actions import Action, AttestDeposits, SignCheckpoint
-from omninode.dex.bridge.deposits import Deposit
+from omninode.dex.bridge.deposits import Deposit, StakeChange
 from omninode.dex.eip712 import Domain
 from omninode.dex.transaction import Transaction, order_id, sign_agent, sign_validator, sign_wallet
 
@@ -83,6 +83,15 @@ CASES: dict[str, dict[str, Any]] = {
 WORDS: dict[str, Action] = {
     "attest deposits": AttestDeposits(
         bytes(32), 7, b"\xcd" * 32, (Deposit(b"\x11" * 20, b"\x22" * 20, 3, bytes(15) + b"\x05"),)
+    ),
+    "attest stake": AttestDeposits(
+        bytes(32),
+        9,
+        b"\xcd" * 32,
+        (
+            StakeChange(b"\x33" * 20, 1, bytes(15) + b"\x07", b"\x44" * 40),
+            StakeChange(b"\x33" * 20, 4, bytes(16), b""),
+        ),
     ),
     "attest what is known": AttestDeposits(b"\xcd" * 32, 7, b"\xcd" * 32, ()),
     "sign checkpoint": SignCheckpoint(9, bytes(range(65))),

@@ -17,6 +17,8 @@ import pytest
 from eth_utils.crypto import keccak
 
 from omninode.contracts.artifacts import load_artifact
+from omninode.dex.bridge.deposits import Deposit, LogEntry, StakeChange, next_deposit_hash
+from omninode.encoding import amount_to_bytes
 from settlement_signing import EPOCH, Signers, as_argument, checkpoint, digest_for, formats
 from settlement_world import CHAIN_ID, DEPLOYER, Contract, Reverted, SettlementWorld
 
@@ -235,6 +237,37 @@ def test_money_goes_in_and_out_to_the_last_unit() -> None:
         assert market.token.call("balanceOf", who) == amount
     assert market.token.call("balanceOf", market.vault.address) == 500
     assert market.token.call("totalSupply") == 2 * 10**12
+
+
+def test_entries_of_stake_make_the_chain_that_the_exchange_makes() -> None:
+    """Every kind of entry, a deposit among them, hashed as the exchange hashes it."""
+    market = Market(4)
+    vault, owner, who = market.vault, market.world.deployer, b"who" * 100
+    asked: list[tuple[LogEntry, str, tuple[Any, ...]]] = [
+        (
+            StakeChange(owner, 1, amount_to_bytes(900), who),
+            "register",
+            (900, who),
+        ),
+        (StakeChange(owner, 2, amount_to_bytes(50), b""), "addStake", (50,)),
+        (
+            Deposit(market.token.address, ALICE, 3, amount_to_bytes(7)),
+            "deposit",
+            (market.token.address, 7, ALICE, 3),
+        ),
+        (StakeChange(owner, 3, amount_to_bytes(40), b""), "unstake", (40,)),
+        (StakeChange(owner, 5, bytes(16), b""), "unjail", ()),
+        (StakeChange(owner, 4, bytes(16), b""), "exit", ()),
+    ]
+    rolling = GENESIS_HASH
+    for index, (entry, function, arguments) in enumerate(asked):
+        rolling = next_deposit_hash(rolling, index, entry)
+        (event, *_) = vault.send(function, *arguments).events
+        assert event["index"] == index
+        assert event["depositHash"] == vault.call("depositHash") == rolling
+    assert market.token.call("balanceOf", vault.address) == 10**12 + 957
+    assert vault.call("stakeOf", owner) == 0
+    assert not vault.call("isRegistered", owner)
 
 
 # --- Gas ------------------------------------------------------------------------------------------

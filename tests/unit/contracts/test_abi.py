@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from evm_chain import (
     CONTRACT,
     GENESIS_HASH,
+    STAKE_CHANGED,
     SimChain,
     Told,
     checkpointed,
     deposit_hash_of,
     deposit_of,
     deposited,
+    stake_changed,
     withdrawn,
     word,
 )
@@ -28,7 +30,17 @@ from omninode.contracts.events import Checkpointed, Deposited, Ledger, Withdrawn
 from omninode.contracts.wire import Log
 from omninode.crypto import SigningKey, keccak256
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
-from omninode.dex.bridge.deposits import Cursor
+from omninode.dex.bridge.deposits import (
+    ADD_STAKE,
+    EXIT,
+    REGISTER,
+    UNJAIL,
+    UNSTAKE,
+    Cursor,
+    StakeChange,
+    next_deposit_hash,
+)
+from omninode.encoding import amount_to_bytes
 from omninode.errors import Malformed
 
 ABI = SettlementAbi(CONTRACT)
@@ -43,6 +55,55 @@ def test_events_are_decoded() -> None:
     assert ABI.decode_log(log_of(deposited(0))) == Deposited(0, deposit_of(0), deposit_hash_of(1))
     assert ABI.decode_log(log_of(checkpointed(7))) == Checkpointed(7)
     assert ABI.decode_log(log_of(withdrawn(9))) == Withdrawn(9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        StakeChange(b"\x0a" * 20, REGISTER, amount_to_bytes(7), b"\1"),
+        StakeChange(b"\x0a" * 20, REGISTER, amount_to_bytes(2**128 - 1), b"\xff" * 512),
+        StakeChange(b"\x0a" * 20, ADD_STAKE, amount_to_bytes(7), b""),
+        StakeChange(b"\x0a" * 20, UNSTAKE, amount_to_bytes(7), b""),
+        StakeChange(b"\x0a" * 20, EXIT, bytes(16), b""),
+        StakeChange(b"\x0a" * 20, UNJAIL, bytes(16), b""),
+    ],
+)
+def test_entries_of_stake_are_decoded_and_stand_among_deposits(change: StakeChange) -> None:
+    log = log_of(stake_changed(1, change))
+    after = next_deposit_hash(deposit_hash_of(1), 1, change)
+    assert ABI.decode_log(log) == Deposited(1, change, after)
+    first = log_of(deposited(0))
+    events = [(entry, ABI.decode_log(entry)) for entry in (first, log)]
+    assert fold(Ledger(Cursor(0, GENESIS_HASH)), events) == Ledger(Cursor(2, after))
+    with pytest.raises(Malformed):
+        fold(Ledger(Cursor(0, GENESIS_HASH)), events[1:])
+
+
+def stake_data(*values: object) -> bytes:
+    return encode(["uint256", "bytes", "bytes32"], list(values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (0, stake_data(7, b"", bytes(32))),
+        (6, stake_data(0, b"", bytes(32))),
+        (REGISTER, stake_data(7, b"", bytes(32))),
+        (REGISTER, stake_data(0, b"\1", bytes(32))),
+        (REGISTER, stake_data(7, b"\1" * 513, bytes(32))),
+        (REGISTER, stake_data(2**128, b"\1", bytes(32))),
+        (REGISTER, stake_data(7, b"\1", bytes(32)) + bytes(32)),
+        (REGISTER, stake_data(7, b"\1", bytes(32))[:-1] + b"\1"),
+        (REGISTER, stake_data(7, b"\1", bytes(32))[:-32]),
+        (ADD_STAKE, stake_data(7, b"\1", bytes(32))),
+        (EXIT, stake_data(7, b"", bytes(32))),
+        (ADD_STAKE, word(7) + word(2**255) + word(0)),
+    ],
+)
+def test_what_is_no_entry_of_stake(kind: int, data: bytes) -> None:
+    topics = (STAKE_CHANGED, word(0), word(b"\x0a" * 20), word(kind))
+    with pytest.raises(Malformed):
+        ABI.decode_log(log_of((topics, data)))
 
 
 def test_an_event_of_no_use_is_passed_over() -> None:
@@ -72,7 +133,7 @@ def test_what_is_no_event_of_the_contract(change: dict[str, object]) -> None:
 
 @given(
     st.lists(st.binary(min_size=32, max_size=32), max_size=4),
-    st.sampled_from([deposited(0)[0][0], checkpointed(1)[0][0], withdrawn(0)[0][0]]),
+    st.sampled_from([deposited(0)[0][0], checkpointed(1)[0][0], withdrawn(0)[0][0], STAKE_CHANGED]),
     st.binary(max_size=256),
 )
 def test_any_log_is_decoded_or_refused(topics: list[bytes], kind: bytes, data: bytes) -> None:

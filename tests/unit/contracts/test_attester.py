@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 
-from exchange_world import VALIDATORS, Log, World, deposit, make_settled_genesis
+from exchange_world import VALIDATORS, Log, World, deposit, make_settled_genesis, stake
 from omninode.contracts.attester import contradiction, next_attestation
 from omninode.dex.actions import AttestDeposits
-from omninode.dex.bridge.deposits import Cursor, Deposit
-from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX, PENDING_DEPOSITS_MAX
+from omninode.dex.bridge.deposits import REGISTER, Cursor, LogEntry
+from omninode.dex.bridge.limits import (
+    ATTESTED_DEPOSITS_MAX,
+    ATTESTED_IDENTITY_BYTES_MAX,
+    IDENTITY_BYTES_MAX,
+    PENDING_DEPOSITS_MAX,
+)
 from omninode.dex.outcomes import OK
+from omninode.dex.transaction import TRANSACTION_BYTES_MAX
 
 ME = VALIDATORS[0].address
 
@@ -28,7 +34,7 @@ class Confirmed:
     def deposit_hash(self, count: int) -> bytes | None:
         return self._log.hashes[count] if count <= self.count else None
 
-    def deposits(self, first: int, last: int) -> tuple[Deposit, ...]:
+    def deposits(self, first: int, last: int) -> tuple[LogEntry, ...]:
         return tuple(self._log.deposits[first : min(last, self.count)])
 
 
@@ -92,6 +98,21 @@ def test_many_deposits_go_in_pieces_and_all_are_credited() -> None:
     action = says(world, Confirmed(log))
     assert action is not None
     assert len(action.deposits) == ATTESTED_DEPOSITS_MAX
+    say_all(world, Confirmed(log))
+    assert world.exchange.state.bridge.deposits.credited == Confirmed(log).cursor
+
+
+def test_large_identities_go_in_smaller_pieces() -> None:
+    world = World(make_settled_genesis())
+    entries = [
+        stake(bytes([1 + place]) * 20, REGISTER, 5, b"\xee" * IDENTITY_BYTES_MAX)
+        for place in range(ATTESTED_DEPOSITS_MAX)
+    ]
+    log = Log(world.exchange.rules.hash, [deposit(b"\1" * 20, 5), *entries])
+    action = says(world, Confirmed(log))
+    assert action is not None
+    assert len(action.deposits) == 1 + ATTESTED_IDENTITY_BYTES_MAX // IDENTITY_BYTES_MAX
+    assert len(world.attest(0, action).raw) < TRANSACTION_BYTES_MAX
     say_all(world, Confirmed(log))
     assert world.exchange.state.bridge.deposits.credited == Confirmed(log).cursor
 

@@ -16,12 +16,23 @@ from exchange_world import (
     World,
     deposit,
     make_settled_genesis,
+    stake,
 )
 from omninode.crypto import keccak256
 from omninode.dex.actions import AttestDeposits
-from omninode.dex.bridge.deposits import Cursor
-from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX, PENDING_DEPOSITS_MAX
-from omninode.dex.events import DepositCredited, DepositDisagreement, DepositIgnored
+from omninode.dex.bridge.deposits import ADD_STAKE, EXIT, REGISTER, UNJAIL, UNSTAKE, Cursor
+from omninode.dex.bridge.limits import (
+    ATTESTED_DEPOSITS_MAX,
+    ATTESTED_IDENTITY_BYTES_MAX,
+    IDENTITY_BYTES_MAX,
+    PENDING_DEPOSITS_MAX,
+)
+from omninode.dex.events import (
+    DepositCredited,
+    DepositDisagreement,
+    DepositIgnored,
+    StakeIgnored,
+)
 from omninode.dex.transaction import SCHEME_VALIDATOR, Transaction
 from omninode.encoding import amount_from_bytes
 
@@ -304,6 +315,58 @@ def test_what_no_balance_can_take_is_passed_over() -> None:
     assert world.balance(DAVE, "BTC") == (7, 0)
     assert world.balance(DAVE, "BTC", 999) == (8, 0)
     assert world.balance(DAVE, "XOM") == (0, 0)
+
+
+def test_stake_stands_in_the_same_log_and_its_tokens_are_not_lost() -> None:
+    world = Watched(count=1)
+    for entry in (
+        stake(DAVE, REGISTER, 10**18, b"who"),
+        stake(DAVE, ADD_STAKE, 5),
+        stake(DAVE, UNSTAKE, 5),
+        stake(DAVE, EXIT),
+        stake(DAVE, UNJAIL),
+    ):
+        world.log.add(entry)
+    world.grow(1)
+    log = world.log
+    world.say((0, world.log.attestation(0, 4)), (1, world.log.attestation(0)))
+    world.say((2, world.log.attestation(0, 3)), (0, world.log.attestation(4)))
+    assert world.credited == 3
+    assert world.balance(DAVE, "XOM") == (10**18 + 5, 0)
+    world = Watched()
+    world.log = log
+    world.say(*((n, log.attestation(0)) for n in range(3)))
+    assert world.credited == 7
+    assert world.deposits.credited.hash == world.log.hashes[7]
+    assert world.balance(DAVE, "XOM") == (10**18 + 5, 0)
+    assert [e.index for e in world.of_type(DepositCredited)] == [0, 1, 2, 6]
+    assert [(e.index, e.kind, e.reason) for e in world.of_type(StakeIgnored)] == [
+        (1, REGISTER, "no_staking"),
+        (2, ADD_STAKE, "no_staking"),
+        (3, UNSTAKE, "no_staking"),
+        (4, EXIT, "no_staking"),
+        (5, UNJAIL, "no_staking"),
+    ]
+
+
+def test_an_entry_that_no_contract_logs_is_not_made() -> None:
+    for kind, amount, identity in (
+        (REGISTER, 0, b"who"),
+        (REGISTER, 5, b""),
+        (ADD_STAKE, 5, b"who"),
+        (EXIT, 5, b""),
+        (UNJAIL, 0, b"who"),
+    ):
+        with pytest.raises(ValueError, match="only who"):
+            stake(DAVE, kind, amount, identity)
+
+
+def test_identities_of_an_attestation_are_bounded() -> None:
+    full = ATTESTED_IDENTITY_BYTES_MAX // IDENTITY_BYTES_MAX
+    entries = tuple(stake(DAVE, REGISTER, 5, b"x" * IDENTITY_BYTES_MAX) for _ in range(full + 1))
+    AttestDeposits(bytes(32), 99, bytes(32), entries[:full])
+    with pytest.raises(ValueError, match="bytes of identities"):
+        AttestDeposits(bytes(32), 99, bytes(32), entries)
 
 
 def test_the_largest_supply_is_credited_and_nothing_beyond() -> None:

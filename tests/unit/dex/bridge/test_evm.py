@@ -11,13 +11,14 @@ import pytest
 from omninode.consensus.types import Validator, ValidatorSet
 from omninode.crypto import SigningKey, parse_address, recover_address
 from omninode.dex.bridge.checkpoints import Checkpoint
-from omninode.dex.bridge.deposits import Deposit, next_deposit_hash
+from omninode.dex.bridge.deposits import Deposit, StakeChange, next_deposit_hash
 from omninode.dex.bridge.evm import (
     SettlementDomain,
     checkpoint_commitment,
     checkpoint_digest,
     compact_signature,
     fee_leaf,
+    handover_digest,
     signer_bitmap,
     state_leaf,
     validator_set_hash,
@@ -68,6 +69,16 @@ def test_the_rolling_hash_of_deposits() -> None:
         rolling = next_deposit_hash(rolling, case["index"], deposit)
         assert rolling == unhex(case["hash"])
     assert len(vectors["deposits"]) > 3
+    for case in vectors["stake"]:
+        change = StakeChange(
+            parse_address(case["owner"]),
+            case["kind"],
+            amount_to_bytes(int(case["amount"])),
+            unhex(case["identity"]),
+        )
+        rolling = next_deposit_hash(rolling, case["index"], change)
+        assert rolling == unhex(case["hash"])
+    assert {case["kind"] for case in vectors["stake"]} == {1, 2, 3, 4, 5}
 
 
 def test_checkpoints_their_commitments_and_signatures() -> None:
@@ -97,6 +108,25 @@ def test_checkpoints_their_commitments_and_signatures() -> None:
             assert recover_address(digest, signature) == key.address
             assert key.address == parse_address(expected["signer"])
             assert compact_signature(signature) == unhex(expected["compact"])
+
+
+def test_handovers_and_their_signatures() -> None:
+    vectors = load("digests")
+    domain = SettlementDomain(
+        vectors["chain_id"], parse_address(vectors["contract"]), unhex(vectors["genesis_hash"])
+    )
+    for case in vectors["handovers"]:
+        digest = handover_digest(
+            case["epoch"],
+            next_epoch=case["nextEpoch"],
+            next_set_hash=unhex(case["nextSetHash"]),
+            domain=domain,
+        )
+        assert digest == unhex(case["digest"])
+        for signed in case["signatures"]:
+            signer = recover_address(digest, unhex(signed["signature"]))
+            assert signer == parse_address(signed["signer"])
+    assert vectors["handovers"]
 
 
 def test_a_checkpoint_of_another_network_contract_or_chain_has_another_digest() -> None:

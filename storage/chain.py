@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.types import Block, Certificate, Header
 from omninode.encoding import encode
 from omninode.errors import BrokenInvariant, ConfigError, StorageFault
@@ -231,6 +232,10 @@ class ChainStore:
             return None
         return SyncRun(tuple(blocks[:certified]), decode_row(certificate, Certificate))
 
+    def epoch_proof(self, epoch: int) -> EpochProof | None:
+        """Return how an epoch ended, if it has."""
+        return self._record(keys.EPOCH_PROOF + keys.height_bytes(epoch), EpochProof)
+
     def transaction(self, transaction_hash: bytes) -> StoredTransaction | None:
         """Return an included transaction with its result."""
         place = self._database.get(keys.TRANSACTION + transaction_hash)
@@ -325,6 +330,29 @@ def _block_batch(committed: CommittedBlock) -> list[tuple[bytes, bytes | None]]:
     certificate = committed.certificate
     if certificate is not None and certificate.block_hash == block.hash:
         batch.append((keys.CERTIFICATE + key, encode(certificate)))
+    if committed.epoch_proof is not None:
+        batch.append(_epoch_proof_entry(committed.epoch_proof))
     batch += index_entries(block.header, committed.transactions, outcome.results, events)
     batch += ((keys.STATE + name, value) for name, value in outcome.writes.items())
     return batch
+
+
+def _epoch_proof_entry(proof: EpochProof) -> tuple[bytes, bytes]:
+    return keys.EPOCH_PROOF + keys.height_bytes(proof.epoch), encode(proof)
+
+
+def restored_entries(head: StoredHead, proofs: Iterable[EpochProof]) -> list[tuple[bytes, bytes]]:
+    """Return what makes a restored snapshot a chain whose blocks begin after its height.
+
+    Args:
+        head: The snapshot's block.
+        proofs: The ends of all epochs before it.
+    """
+    header = head.header
+    return [
+        *map(_epoch_proof_entry, proofs),
+        (keys.META_FORMAT, encode(FORMAT)),
+        (keys.META_GENESIS, header.genesis_hash),
+        (keys.META_FIRST, encode(header.height + 1)),
+        (keys.HEAD, encode(head)),
+    ]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.types import Block, Certificate, Count, Hash, Header
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
 from omninode.dex.events import (
@@ -26,13 +27,15 @@ class CommittedBlock:
     """A final block that was executed: everything that its one atomic batch is made of.
 
     `transactions` are the bodies in the block's order; `certificate` is the finalization that
-    covers the block: its own, or that of a later block of the same run.
+    covers the block: its own, or that of a later block of the same run. A sealing block comes with
+    the proof of its epoch's end.
     """
 
     block: Block
     transactions: tuple[bytes, ...]
     certificate: Certificate | None
     outcome: BlockOutcome
+    epoch_proof: EpochProof | None = None
 
 
 class StoredHead(msgspec.Struct, frozen=True, array_like=True):

@@ -247,7 +247,7 @@ def restore(
     manifest: Manifest,
     *,
     chunk: Callable[[int], bytes],
-    head: Records,
+    finish: Callable[[Database], object],
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Build a database from a snapshot and put it in the place of `target` (N4).
@@ -256,7 +256,7 @@ def restore(
         target: The database's folder; whatever is there is removed at the end.
         manifest: Of the snapshot, checked against a final header.
         chunk: Returns the bytes of one chunk.
-        head: What else a chain's database holds: format, genesis, first height, head.
+        finish: Adds what else a chain's database holds, and may refuse by raising.
         progress: Told after each chunk how many are restored.
 
     Raises:
@@ -274,7 +274,8 @@ def restore(
             check_chunk(manifest, index, data)
             last = _put(database, _records_of(data, after=last))
             progress(index + 1)
-        database.write_blocking(list(head), sync=True)
+        finish(database)
+        database.write_blocking((), sync=True)
     with _disk_faults(target):
         if target.exists():
             shutil.rmtree(target)

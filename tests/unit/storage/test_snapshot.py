@@ -29,6 +29,10 @@ from omninode.storage.snapshot import (
 HEAD = [(keys.META_FORMAT, encode(2))]
 
 
+def add_head(database: Database) -> None:
+    database.write_blocking(HEAD, sync=False)
+
+
 def state_key(number: int) -> bytes:
     return keys.STATE + number.to_bytes(4, "big")
 
@@ -67,7 +71,7 @@ def test_a_snapshot_is_restored_to_the_same_records(tmp_path: Path) -> None:
         tmp_path / "to",
         manifest,
         chunk=lambda index: snapshots.chunk(7, index) or b"",
-        head=HEAD,
+        finish=add_head,
         progress=told.append,
     )
     assert told == list(range(1, len(manifest.chunks) + 1))
@@ -144,9 +148,9 @@ def test_rubbish_is_not_restored(tmp_path: Path, rows: list[tuple[bytes, bytes]]
     chunk = encode(tuple(rows))
     manifest = Manifest(3, (keccak256(chunk),))
     with pytest.raises(PeerFault):
-        restore(tmp_path / "to", manifest, chunk=lambda _: chunk, head=HEAD)
+        restore(tmp_path / "to", manifest, chunk=lambda _: chunk, finish=add_head)
     with pytest.raises(PeerFault):
-        restore(tmp_path / "to", manifest, chunk=lambda _: b"other", head=HEAD)
+        restore(tmp_path / "to", manifest, chunk=lambda _: b"other", finish=add_head)
     assert not (tmp_path / "to").exists()
 
 

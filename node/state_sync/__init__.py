@@ -1,0 +1,1 @@
+"""State sync: a new node takes a sealed snapshot instead of executing every block (P6)."""

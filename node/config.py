@@ -81,20 +81,40 @@ class PeersSection(Section):
             "A validator lists the other validators."
         ),
     )
+    bootstrap: list[PeerAddress] = Field(
+        default=[],
+        max_length=64,
+        description=(
+            "Nodes to ask for others while there are too few connections: multiaddresses that end "
+            "in /p2p/PEER_ID. What is found is kept in peers.json beside this file."
+        ),
+    )
+    outbound_peers: int = Field(
+        default=8,
+        ge=0,
+        le=128,
+        description=(
+            "How many connections of its own choice the node keeps, those to `peers` included. "
+            "0: it dials `peers` only, and a validator the other validators."
+        ),
+    )
     connections_max: int = Field(
         default=128,
         ge=1,
         le=4096,
         description=(
             "Most connections at a time. Newcomers beyond it are closed; "
-            "the nodes of `peers` always get in."
+            "the nodes of `peers` and validators always get in."
         ),
     )
     connections_per_ip_max: int = Field(
         default=32,
         ge=1,
         le=4096,
-        description="Most connections from one IP address, outside of the nodes of `peers`.",
+        description=(
+            "Most connections from one IPv4 address or IPv6 /64, "
+            "outside of the nodes of `peers` and validators."
+        ),
     )
 
 

@@ -10,6 +10,7 @@ HOME/validator.password   their password when `init` had no terminal to ask at, 
 HOME/signer_guard         what the vote key has signed; outlives `omninode reset`
 HOME/keys/                keystores of `omninode keys`
 HOME/keys/relayer.json    pays the gas of this validator's checkpoints; the vote key's password
+HOME/peers.json           addresses of peers, and bans; found again when it is lost
 HOME/data/                chain, state and write-ahead log; `omninode reset` removes only this
 HOME/omninode.lock        held by the running process, contains its process id
 ```
@@ -80,6 +81,11 @@ class Home:
     def relayer_keystore(self) -> Path:
         """The keystore of the account that pays for checkpoints on the settlement chain."""
         return self.keys / "relayer.json"
+
+    @property
+    def address_book(self) -> Path:
+        """Where peers were reached, and who is banned."""
+        return self.path / "peers.json"
 
     @property
     def data(self) -> Path:

@@ -93,7 +93,7 @@ class Node:
             home.write_ahead_log, None if self.index is None else home.signer_guard
         )
         self.network = Network(
-            _network_settings(config, genesis),
+            _network_settings(config, home, genesis),
             keys.identity,
             log=structlog.get_logger("p2p"),
         )
@@ -340,12 +340,15 @@ class Node:
         self.state.database.close()
 
 
-def _network_settings(config: NodeConfig, genesis: Genesis) -> NetworkSettings:
+def _network_settings(config: NodeConfig, home: Home, genesis: Genesis) -> NetworkSettings:
     return NetworkSettings(
         listen=tuple(config.p2p.listen),
         network_tag=genesis.hash.hex(),
         moniker=config.node.moniker,
         persistent_peers=tuple(config.p2p.peers),
+        bootstrap=tuple(config.p2p.bootstrap),
+        outbound_peers=config.p2p.outbound_peers,
+        book_path=home.address_book,
         validator_peers=frozenset(v.peer_id for v in genesis.validator_set.validators),
         connections_max=config.p2p.connections_max,
         connections_per_ip_max=config.p2p.connections_per_ip_max,

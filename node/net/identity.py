@@ -26,6 +26,7 @@ _PRIVATE_PREFIX: Final = bytes.fromhex("08011240")
 _PUBLIC_PREFIX: Final = bytes.fromhex("08011220")
 _MULTIHASH_PREFIX: Final = bytes.fromhex("0024")
 _SEED_BYTES: Final = 32
+_PEER_ID_CHARACTERS_MAX: Final = 64
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ class NodeIdentity:
         if len(data) != 68 or data[:4] != _PRIVATE_PREFIX or _public_key(seed) != public:
             raise ConfigError(f"{path} is not an Ed25519 libp2p key", hint="restore it from a copy")
         return cls.from_seed(seed)
+
+
+def is_peer_id(text: str) -> bool:
+    """Say whether a text is the peer id of an Ed25519 key, the only kind that our nodes have."""
+    if not 40 <= len(text) <= _PEER_ID_CHARACTERS_MAX or not text.isascii():
+        return False
+    try:
+        data = base58.b58decode(text)
+    except ValueError:
+        return False
+    prefix = _MULTIHASH_PREFIX + _PUBLIC_PREFIX
+    return len(data) == len(prefix) + _SEED_BYTES and data.startswith(prefix)
 
 
 def peer_id_of(public_key: bytes) -> PeerId:

@@ -187,7 +187,16 @@ SCORE_RECOVERY_PER_MINUTE: Final = 10
 """Points that come back each minute, up to 0."""
 
 BAN_MS: Final = 10 * 60 * 1000
-"""How long a stranger stays banned."""
+"""How long a stranger stays banned, the first time."""
+
+BAN_STEP: Final = 6
+"""How many times longer each further ban of a stranger is."""
+
+BAN_MAX_MS: Final = 24 * 3600 * 1000
+"""The longest ban."""
+
+BAN_MEMORY_MS: Final = 24 * 3600 * 1000
+"""A peer that was good for so long after a ban is as if it never had been banned."""
 
 BAN_VALIDATOR_MS: Final = 30 * 1000
 """How long a validator stays banned: its votes are needed, and evidence is the chain's matter."""
@@ -209,3 +218,90 @@ PENALTY_STALLED: Final = 5
 
 PENALTY_BROKEN_STREAM: Final = 5
 """A stream that failed inside libp2p."""
+
+# --- Finding peers -------------------------------------------------------------------------------
+
+BOOK_PEERS_MAX: Final = 1_024
+"""Peers in the address book. Overflow: the one that failed most, then was reached longest ago."""
+
+BOOK_PER_GROUP_MAX: Final = 16
+"""Addresses in the book with one public IPv4 address or IPv6 /64. Overflow: the new one is not
+taken."""
+
+BOOK_ADDRESSES_PER_PEER_MAX: Final = 4
+"""Addresses of one peer in the book. Overflow: the one reached longest ago goes."""
+
+BOOK_FAILURES_MAX: Final = 8
+"""Failed dials in a row after which an address is forgotten if it was not reached for
+`BOOK_FORGET_MS`."""
+
+BOOK_FORGET_MS: Final = 24 * 3600 * 1000
+"""See `BOOK_FAILURES_MAX`."""
+
+BOOK_STALE_MS: Final = 7 * 24 * 3600 * 1000
+"""An address that was not reached for so long is not told to others."""
+
+BOOK_RETRY_MS: Final = 30_000
+"""First pause before an address that failed is dialled again; doubles up to
+`BOOK_RETRY_MAX_MS`."""
+
+BOOK_RETRY_MAX_MS: Final = 6 * 3600 * 1000
+"""See `BOOK_RETRY_MS`."""
+
+BOOTSTRAP_RETRY_MS: Final = 1_000
+"""The same for addresses that the configuration names, up to `BOOTSTRAP_RETRY_MAX_MS`."""
+
+BOOTSTRAP_RETRY_MAX_MS: Final = 60_000
+"""See `BOOTSTRAP_RETRY_MS`."""
+
+BOOK_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The address book on disk. Overflow: it is not read; the node begins with an empty one."""
+
+BOOK_SAVE_INTERVAL_MS: Final = 15_000
+"""How often a changed address book is written."""
+
+CANDIDATES_PER_SOURCE_MAX: Final = 32
+"""Addresses told by one IP address that were not tried yet. Overflow: the oldest goes."""
+
+CANDIDATE_SOURCES_MAX: Final = 64
+"""IP addresses whose hearsay is kept. Overflow: what the one that spoke first said goes."""
+
+OUTBOUND_SHARE: Final = 4
+"""At most one in so many connections is kept free for whom this node dials by itself."""
+
+PEERS_TOLD_MAX: Final = 32
+"""Addresses in one answer to a request for peers. Overflow: fewer are told; a fault when read."""
+
+PEERS_REQUEST_BYTES_MAX: Final = 64
+"""One request for peers. Overflow: a fault."""
+
+PEERS_REPLY_BYTES_MAX: Final = 8 * 1024
+"""One answer to it. Overflow: a fault."""
+
+PEERS_TELL_INTERVAL_MS: Final = 2_000
+"""A peer is told addresses this often. Overflow: refused."""
+
+PEERS_ASK_INTERVAL_MS: Final = 30_000
+"""How often some connected peer is asked for addresses."""
+
+VALIDATORS_ASK_INTERVAL_MS: Final = 3_000
+"""The same for a validator that does not know where another one is."""
+
+PEERS_ASK_TIMEOUT_MS: Final = 5_000
+"""How long an answer may take. Overflow: no answer."""
+
+DISCOVERY_INTERVAL_MS: Final = 500
+"""How often it is considered whom to dial."""
+
+DISCOVERY_DIALS_MAX: Final = 4
+"""Dials and probes at a time, each. Overflow: the next one waits."""
+
+PROBE_INTERVAL_MS: Final = 250
+"""Pause between two probes of addresses that strangers told."""
+
+PROBE_SAME_ADDRESS_MS: Final = 10_000
+"""The same for one public address, so that nobody can aim a node at it. Overflow: that candidate
+is dropped."""
+
+PROBED_ADDRESSES_MAX: Final = 256
+"""Addresses whose last probe is remembered. Overflow: the oldest is forgotten."""

@@ -4,6 +4,8 @@ Rules
     T1. A score starts at 0, faults lower it, time brings it back to 0, never above.
     T2. At `SCORE_DISCONNECT` the peer is disconnected, at `SCORE_BAN` banned for a while.
     T3. A ban ends by itself; the score then stands at `SCORE_DISCONNECT`, so that relapse is dear.
+        A stranger's next ban within `BAN_MEMORY_MS` is longer. Bans are of peers that have proven
+        who they are, so nobody can have somebody else banned.
     T4. A stranger is forgotten when the table is full; persistent peers and validators never are.
 """
 
@@ -17,7 +19,10 @@ from omninode.errors import PeerFault
 from omninode.node.net.identity import PeerId
 from omninode.node.net.limits import (
     ADDRESSES_PER_PEER_MAX,
+    BAN_MAX_MS,
+    BAN_MEMORY_MS,
     BAN_MS,
+    BAN_STEP,
     BAN_VALIDATOR_MS,
     PEERS_REMEMBERED_MAX,
     SCORE_BAN,
@@ -54,6 +59,7 @@ class PeerInfo:
         planes: Outgoing plane streams that the peer has accepted.
         last_error: Why the last connection or dial ended, or its last fault.
         banned_until_ms: 0, or when its ban ends.
+        ban_reason: The fault that led to its last ban; empty if it never was banned.
     """
 
     id: PeerId
@@ -68,6 +74,24 @@ class PeerInfo:
     planes: tuple[Plane, ...]
     last_error: str
     banned_until_ms: int
+    ban_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ban:
+    """A ban as it is kept on disk.
+
+    Attributes:
+        peer: Who is banned.
+        until_ms: When it ends.
+        reason: The fault that led to it.
+        count: The how manieth it is in a row.
+    """
+
+    peer: PeerId
+    until_ms: int
+    reason: str
+    count: int
 
 
 @dataclass
@@ -82,6 +106,8 @@ class PeerRecord:
     score: int = 0
     scored_at_ms: int = 0
     banned_until_ms: int = 0
+    ban_reason: str = ""
+    ban_count: int = 0
     last_error: str = ""
     last_seen_ms: int = 0
     connected_since_ms: int | None = None
@@ -97,6 +123,8 @@ class PeerTable:
     def __init__(self, validators: frozenset[PeerId]) -> None:
         self._validators = validators
         self._records: dict[PeerId, PeerRecord] = {}
+        self.is_changed = False
+        """Whether there is a ban that was not there when this was set to false."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -158,10 +186,32 @@ class PeerTable:
             return Verdict.KEEP
         if score > SCORE_BAN:
             return Verdict.DISCONNECT
-        # T3: the clock of recovery starts again when the ban ends.
-        record.banned_until_ms = now_ms + (BAN_VALIDATOR_MS if record.is_validator else BAN_MS)
-        record.score, record.scored_at_ms = SCORE_DISCONNECT, record.banned_until_ms
+        if now_ms - record.banned_until_ms > BAN_MEMORY_MS:
+            record.ban_count = 0
+        record.ban_count += 1
+        until_ms = now_ms + _ban_ms(record)
+        self._ban(record, Ban(peer, until_ms, record.last_error, record.ban_count))
         return Verdict.BAN
+
+    def bans(self, *, now_ms: int) -> list[Ban]:
+        """Return the bans that hold now."""
+        return [
+            Ban(record.id, record.banned_until_ms, record.ban_reason, record.ban_count)
+            for record in self._records.values()
+            if now_ms < record.banned_until_ms
+        ]
+
+    def restore_ban(self, ban: Ban, *, now_ms: int) -> None:
+        """Take in a ban that was on disk; one that no ban of ours is as long as means nothing."""
+        if now_ms < ban.until_ms <= now_ms + BAN_MAX_MS:
+            self._ban(self.see(ban.peer, now_ms=now_ms), ban)
+
+    def _ban(self, record: PeerRecord, ban: Ban) -> None:
+        record.banned_until_ms, record.ban_reason = ban.until_ms, ban.reason
+        record.ban_count = ban.count
+        self.is_changed = True
+        # T3: the clock of recovery starts again when the ban ends.
+        record.score, record.scored_at_ms = SCORE_DISCONNECT, ban.until_ms
 
     def is_banned(self, peer: PeerId, *, now_ms: int) -> bool:
         """Say whether a peer is banned at this time (T3)."""
@@ -184,3 +234,12 @@ class PeerTable:
         if strangers:
             oldest = min(strangers, key=lambda r: (r.banned_until_ms > now_ms, r.last_seen_ms))
             del self._records[oldest.id]
+
+
+def _ban_ms(record: PeerRecord) -> int:
+    """Return how long a peer is banned this time (T3)."""
+    if record.is_validator:
+        return BAN_VALIDATOR_MS
+    if record.is_persistent:
+        return BAN_MS
+    return int(min(BAN_MS * BAN_STEP ** min(record.ban_count - 1, 10), BAN_MAX_MS))

@@ -46,6 +46,12 @@ def reach_of(host: str) -> Reach | None:
     return Reach.PUBLIC if address.is_global else Reach.PRIVATE
 
 
+def is_ip(host: str) -> bool:
+    """Say whether a text is an IP address in its one usual form, without a scope."""
+    address = None if "%" in host else _read(host)
+    return address is not None and str(ipaddress.ip_address(host)) == host
+
+
 def _read(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         # A scope (`fe80::1%eth0`) says where this machine reaches an address, not which it is.

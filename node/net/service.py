@@ -12,32 +12,35 @@ Rules
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import NoReturn
-from weakref import WeakSet
 
 import structlog
 import trio
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
-from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.tools.anyio_service import background_trio_service
-from multiaddr import Multiaddr
 
 from omninode.errors import BrokenInvariant, PeerFault
 from omninode.node.net.admission import Admission
+from omninode.node.net.book import AddressBook
 from omninode.node.net.dialer import Dialer, read_persistent_peers
+from omninode.node.net.discovery import Discovery, DiscoveryPorts
+from omninode.node.net.exchange import PEERS_PROTOCOL, PeerExchange
 from omninode.node.net.gossip import GossipRelay
+from omninode.node.net.handshakes import DialFailed, Handshakes
 from omninode.node.net.hardening import GuardedYamux, guarded
 from omninode.node.net.host import ConnectionNotices, build_host
 from omninode.node.net.identity import NodeIdentity, PeerId
 from omninode.node.net.limits import (
     CLOSE_TIMEOUT_MS,
-    DIAL_TIMEOUT_MS,
     FRAME_BYTES_MAX,
-    HANDSHAKE_TIMEOUT_MS,
+    OUTBOUND_SHARE,
+    PEERS_ASK_TIMEOUT_MS,
+    PEERS_REPLY_BYTES_MAX,
+    PEERS_REQUEST_BYTES_MAX,
     PENALTY_BROKEN_STREAM,
 )
 from omninode.node.net.peers import PeerInfo, PeerRecord, PeerTable, Verdict
@@ -55,7 +58,7 @@ from omninode.node.net.settings import (
     RequestHandler,
     TcpAddress,
 )
-from omninode.node.net.transport import Listener, PeerSocket, dial
+from omninode.node.net.transport import Listener
 
 PeerHandler = Callable[[PeerId], None]
 
@@ -110,14 +113,56 @@ class Network:
             ),
             log=log,
         )
+        self._handshakes = Handshakes(
+            self._host, self._admission, is_known=self._is_known_host, now_ms=_now_ms, log=log
+        )
         self._dialer = Dialer(self.peer_id, self._sessions, settings, connect=self._connect)
         self._protocols: dict[str, RequestProtocol] = {}
         self._connect_handlers: list[PeerHandler] = []
         self._disconnect_handlers: list[PeerHandler] = []
-        self._sockets: WeakSet[PeerSocket] = WeakSet()
+        self._discovery = self._build_discovery()
         self._nursery: trio.Nursery | None = None
         self._failure: Exception | None = None
         self._stopping = trio.Event()
+
+    def _build_discovery(self) -> Discovery:
+        rng = random.Random()  # noqa: S311 - chooses among equals, keeps no secret
+        book = AddressBook(self.peer_id, rng=rng)
+        exchange = PeerExchange(
+            book,
+            self._sessions,
+            validators=lambda: self._validators,
+            own_port=self._listener.port_for,
+            is_banned=lambda peer: self._table.is_banned(peer, now_ms=_now_ms()),
+            now_ms=_now_ms,
+        )
+        self.on_request(
+            PEERS_PROTOCOL,
+            exchange.serve,
+            max_request_bytes=PEERS_REQUEST_BYTES_MAX,
+            max_response_bytes=PEERS_REPLY_BYTES_MAX,
+        )
+        ports = DiscoveryPorts(
+            connect=self._connect,
+            probe=self._handshakes.probe,
+            ask=self._ask_for_peers,
+            fault=self.penalize,
+            validators=lambda: self._validators,
+            now_ms=_now_ms,
+        )
+        return Discovery(
+            self.peer_id,
+            self._settings,
+            sessions=self._sessions,
+            table=self._table,
+            book=book,
+            exchange=exchange,
+            ports=ports,
+            log=self._log,
+        )
+
+    async def _ask_for_peers(self, peer: PeerId, payload: bytes) -> bytes:
+        return await self.request(peer, PEERS_PROTOCOL, payload, timeout_ms=PEERS_ASK_TIMEOUT_MS)
 
     # --- Wiring, before or after the start --------------------------------------------------------
 
@@ -282,8 +327,9 @@ class Network:
         try:
             async with background_trio_service(swarm), trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._listener.serve, self._accept)
+                nursery.start_soon(self._listener.serve, self._handshakes.accept)
                 nursery.start_soon(self._gossip.run)
+                nursery.start_soon(self._discovery.run)
                 for peer, addresses in self._persistent.items():
                     nursery.start_soon(self._dialer.keep, peer, addresses)
                 self._log.info("listening for peers", addresses=self.listen_addresses())
@@ -294,8 +340,7 @@ class Network:
             self._nursery = None
             with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT_MS / 1000):
                 await self._listener.close()
-                for socket in tuple(self._sockets):
-                    await socket.abort()
+                await self._handshakes.close()
         self._raise_failure()
 
     def _raise_failure(self) -> NoReturn:
@@ -307,26 +352,6 @@ class Network:
         """Stop the network with an error of ours (W4)."""
         self._failure = self._failure or error
         self._stopping.set()
-
-    async def _accept(self, socket: PeerSocket) -> None:
-        """Prove who is at the other end of an inbound connection."""
-        self._sockets.add(socket)
-        ip, now_ms = socket.remote.host, _now_ms()
-        is_known = self._is_known_host(ip)
-        if self._admission.turns_away(ip, is_known=is_known, now_ms=now_ms):
-            await socket.abort()
-            return
-        with self._admission.handshake(ip, is_known=is_known, now_ms=now_ms) as own, own.scope:
-            try:
-                with trio.fail_after(HANDSHAKE_TIMEOUT_MS / 1000):
-                    await self._host.get_network().upgrade_inbound_raw_conn(
-                        RawConnection(socket, False), Multiaddr(socket.remote.text())
-                    )
-                return
-            except Exception as error:  # noqa: BLE001 - the boundary to a peer
-                own.failed = True
-                self._log.debug("handshake failed", ip=ip, error=repr(error))
-        await socket.abort()
 
     def _is_known_host(self, ip: str) -> bool:
         """Say whether a validator or persistent peer is known to be at an address (M3)."""
@@ -347,21 +372,12 @@ class Network:
         record = self._table.see(peer, now_ms=_now_ms())
         if self._table.is_banned(peer, now_ms=_now_ms()):
             return
-        socket: PeerSocket | None = None
         try:
-            with trio.fail_after(DIAL_TIMEOUT_MS / 1000):
-                socket = await dial(address)
-                self._sockets.add(socket)
-                connection = await self._host.get_network().upgrade_outbound_raw_conn(
-                    RawConnection(socket, True), ID.from_base58(peer)
-                )
-        except Exception as error:  # noqa: BLE001 - the boundary to a peer
-            record.last_error = f"dial: {str(error) or type(error).__name__}"
-            self._log.debug("dial failed", peer=peer, address=address.text(), error=repr(error))
-            if socket is not None:
-                await socket.abort()
+            connection = await self._handshakes.connect(peer, address)
+        except DialFailed as failure:
+            record.last_error = f"dial: {failure}"
             return
-        session = self._sessions.of_connection(guarded(connection))
+        session = self._sessions.of_connection(connection)
         if session is not None:
             await session.ready.wait()
 
@@ -431,7 +447,10 @@ class Network:
         return {peer, self.peer_id} <= self._validators
 
     def _places_reserved(self) -> int:
-        return len(self._validators.union(self._persistent) - {self.peer_id})
+        """Return how many connections are not for strangers that dial (W1)."""
+        most = self._settings.connections_max
+        own_choice = min(self._settings.outbound_peers, most // OUTBOUND_SHARE)
+        return len(self._validators.union(self._persistent) - {self.peer_id}) + own_choice
 
     def _on_ready(self, session: Session, record: PeerRecord) -> None:
         if not self._sessions.is_current(session):
@@ -444,6 +463,11 @@ class Network:
         )
         self._sessions.notify()
         self._gossip.peer_ready()
+        remote = session.socket.remote
+        dialled = TcpAddress(remote.host, remote.port, session.peer)
+        self._discovery.connected(
+            session.peer, dialled if session.direction == "outbound" else None
+        )
         for handler in self._connect_handlers:
             handler(session.peer)
 
@@ -490,6 +514,7 @@ class Network:
             planes=tuple(p for p, link in session.links.items() if link.is_up) if session else (),
             last_error=record.last_error,
             banned_until_ms=record.banned_until_ms,
+            ban_reason=record.ban_reason,
         )
 
 

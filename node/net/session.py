@@ -86,6 +86,8 @@ class Session:
         self.readers: dict[Plane, YamuxStream] = {}
         self.holds_place = False
         """Whether it takes one of the strangers' places."""
+        self.told_peers_ms = 0
+        """When it was last told addresses."""
         self._nursery: trio.Nursery | None = None
         self.set_planes(open_now=has_planes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from omninode.errors import ConfigError
 from omninode.node.net.identity import PeerId
@@ -38,6 +39,9 @@ class NetworkSettings:
         moniker: Name shown to other people.
         persistent_peers: Multiaddresses that end in `/p2p/PEER_ID`: kept connected, never turned
             away for lack of room.
+        bootstrap: Multiaddresses that end in `/p2p/PEER_ID`: dialled while there are too few peers.
+        outbound_peers: How many connections of its own choice a node wants.
+        book_path: Where the address book is kept; None keeps none.
         validator_peers: Peers that may open vote and data streams, at the start. Planes exist only
             between two members of this set.
         connections_max: Most connections at a time.
@@ -52,6 +56,9 @@ class NetworkSettings:
     network_tag: str
     moniker: str = "node"
     persistent_peers: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    outbound_peers: int = 8
+    book_path: Path | None = None
     validator_peers: frozenset[PeerId] = frozenset()
     connections_max: int = 128
     connections_per_ip_max: int = 32

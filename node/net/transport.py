@@ -145,6 +145,12 @@ class Listener:
             ]
         self.addresses = tuple(bound)
 
+    def port_for(self, host: str) -> int:
+        """Return where this node listens for a peer at an IP address; 0 if it does not."""
+        is_ipv6 = ":" in host
+        same = (a.port for a in self.addresses if (":" in a.host) == is_ipv6)
+        return next(same, 0)
+
     async def serve(self, accept: Callable[[PeerSocket], Awaitable[None]]) -> None:
         """Hand every connection to `accept`, each in a task of its own, until cancelled."""
 

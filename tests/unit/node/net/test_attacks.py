@@ -24,7 +24,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 from network_world import TAG, Net, Node, identity, until
 from omninode.encoding import encode
 from omninode.errors import Malformed
-from omninode.node.net import hardening, service, serving, session
+from omninode.node.net import handshakes, hardening, serving, session
 from omninode.node.net import requests as net_requests
 from omninode.node.net.framing import encode_frame
 from omninode.node.net.hello import HELLO_PROTOCOL, Hello, encode_hello
@@ -459,7 +459,7 @@ def _ask(node: Node) -> None:
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 async def test_the_node_survives(name: str, net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, constant in (
-        (service, "HANDSHAKE_TIMEOUT_MS"),
+        (handshakes, "HANDSHAKE_TIMEOUT_MS"),
         (session, "HELLO_TIMEOUT_MS"),
         (serving, "HELLO_TIMEOUT_MS"),
         (net_requests, "REQUEST_READ_TIMEOUT_MS"),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from omninode.errors import PeerFault
 from omninode.node.net.limits import (
+    BAN_MAX_MS,
+    BAN_MEMORY_MS,
     BAN_MS,
     BAN_VALIDATOR_MS,
     PEERS_REMEMBERED_MAX,
     SCORE_DISCONNECT,
 )
-from omninode.node.net.peers import PeerTable, Verdict
+from omninode.node.net.peers import Ban, PeerTable, Verdict
 
 NOW_MS = 1_000_000
 
@@ -90,3 +92,48 @@ def test_a_fault_that_costs_nothing_has_no_consequence() -> None:
     table = PeerTable(frozenset())
     assert table.fault("p", _fault(60), now_ms=NOW_MS) is Verdict.DISCONNECT
     assert table.fault("p", _fault(0), now_ms=NOW_MS) is Verdict.KEEP
+
+
+def _ban_again(table: PeerTable, at_ms: int) -> int:
+    assert table.fault("p", _fault(200), now_ms=at_ms) is Verdict.BAN
+    record = table.get("p")
+    assert record is not None
+    return record.banned_until_ms - at_ms
+
+
+def test_each_further_ban_is_longer_until_the_peer_was_good_for_a_day() -> None:
+    table = PeerTable(frozenset())
+    at_ms, bans = NOW_MS, []
+    for _ in range(5):
+        bans.append(_ban_again(table, at_ms))
+        at_ms += bans[-1]
+    assert bans == [BAN_MS, 6 * BAN_MS, 36 * BAN_MS, BAN_MAX_MS, BAN_MAX_MS]
+    assert _ban_again(table, at_ms + BAN_MEMORY_MS + 1) == BAN_MS
+
+
+def test_bans_are_restored_with_their_reasons() -> None:
+    table, again = PeerTable(frozenset()), PeerTable(frozenset())
+    table.fault("p", PeerFault("rubbish", "again", penalty=200), now_ms=NOW_MS)
+    (ban,) = table.bans(now_ms=NOW_MS)
+    assert (ban.peer, ban.until_ms, ban.reason) == ("p", NOW_MS + BAN_MS, "rubbish: again")
+    again.restore_ban(ban, now_ms=NOW_MS + 1)
+    assert again.is_banned("p", now_ms=NOW_MS + 1)
+    assert again.bans(now_ms=NOW_MS + 1) == [ban]
+    assert not table.bans(now_ms=NOW_MS + BAN_MS)
+
+
+def test_a_restored_ban_longer_than_any_means_nothing() -> None:
+    table = PeerTable(frozenset())
+    for until_ms in (NOW_MS, NOW_MS + BAN_MAX_MS + 1, 1 << 62):
+        table.restore_ban(Ban("p", until_ms, "for ever", 1), now_ms=NOW_MS)
+    assert not table.is_banned("p", now_ms=NOW_MS)
+
+
+def test_who_becomes_a_validator_is_banned_like_one() -> None:
+    table = PeerTable(frozenset())
+    table.see("p", now_ms=NOW_MS)
+    table.set_validators(frozenset({"p"}))
+    assert table.is_guaranteed("p")
+    assert _ban_again(table, NOW_MS) == BAN_VALIDATOR_MS
+    table.set_validators(frozenset())
+    assert not table.is_guaranteed("p")

@@ -36,6 +36,9 @@ FORWARDS_WAITING_MAX: Final = 1_000
 FORWARD_TIMEOUT_S: Final = 15.0
 """A call that was not passed on and answered within this time is answered `timeout`."""
 
+EPOCH_PAGE_BYTES: Final = 2 * 1024 * 1024
+"""Proofs of one page of epochs, before they are written as text; the page ends there."""
+
 SUPPLY_SHARE: Final = 0.05
 """Most of the time that goes into adding up all balances; meanwhile the sum before is given."""
 

@@ -38,6 +38,7 @@ from omninode.dex.actions import (
     ReplaceOrder,
     RevokeAgent,
     SignCheckpoint,
+    SignHandover,
     Transfer,
     Withdraw,
 )
@@ -220,6 +221,9 @@ def action_to_json(account: bytes, nonce: int, action: Action) -> dict[str, Any]
         return {**head, **_attestation_to_json(action)}
     if isinstance(action, SignCheckpoint):
         return {**head, "number": action.number, "signature": "0x" + action.signature.hex()}
+    if isinstance(action, SignHandover):
+        signature = "0x" + action.signature.hex()
+        return {**head, "next_epoch": action.next_epoch, "signature": signature}
     return {**head, **_to_json(action)}
 
 

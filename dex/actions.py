@@ -238,6 +238,15 @@ class SignCheckpoint(msgspec.Struct, frozen=True, array_like=True, tag=11):
     ]
 
 
+class SignHandover(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """A signature of a handover's EIP-712 digest by one of the set that hands over."""
+
+    next_epoch: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+    signature: Annotated[
+        bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)
+    ]
+
+
 Action = (
     PlaceOrder
     | CancelOrder
@@ -250,5 +259,6 @@ Action = (
     | Withdraw
     | AttestDeposits
     | SignCheckpoint
+    | SignHandover
 )
-VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (AttestDeposits, SignCheckpoint)
+VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (AttestDeposits, SignCheckpoint, SignHandover)

@@ -23,6 +23,7 @@ from omninode.dex.events import (
     DepositDisagreement,
     DepositIgnored,
     Event,
+    HandoverCertified,
     LevelChanged,
     OrderRecord,
     OrderRejected,
@@ -216,6 +217,15 @@ def event_document(rules: Genesis, event: Event, *, height: int, time_ms: int) -
                 "event": "checkpoint_certified",
                 **checkpoint_document(certified.checkpoint),
                 "signers": [index for index, _ in certified.signatures],
+            }
+        case HandoverCertified(certified=certified_handover):
+            handover = certified_handover.handover
+            return {
+                "event": "handover_certified",
+                "epoch": handover.epoch,
+                "next_epoch": handover.next_epoch,
+                "next_set_hash": "0x" + handover.next_set_hash.hex(),
+                "signers": [index for index, _ in certified_handover.signatures],
             }
         case _:
             return _funds_document(rules, event)

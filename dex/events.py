@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
+from omninode.dex.bridge.handover import CertifiedHandover
 
 
 class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -200,6 +201,12 @@ class CheckpointCertified(msgspec.Struct, frozen=True, array_like=True, tag="che
     certified: CertifiedCheckpoint
 
 
+class HandoverCertified(msgspec.Struct, frozen=True, array_like=True, tag="handover_certified"):
+    """A handover has signatures of > 2/3 of the set before; the contract will take it."""
+
+    certified: CertifiedHandover
+
+
 Event: TypeAlias = (
     OrderUpdated
     | OrderRejected
@@ -215,4 +222,5 @@ Event: TypeAlias = (
     | WithdrawalRequested
     | CheckpointMade
     | CheckpointCertified
+    | HandoverCertified
 )

@@ -32,13 +32,16 @@ from omninode.dex.actions import (
     ReplaceOrder,
     RevokeAgent,
     SignCheckpoint,
+    SignHandover,
     Transfer,
     Withdraw,
 )
 from omninode.dex.bridge.execution import (
     attest_deposits,
     end_block,
+    may_state,
     sign_checkpoint,
+    sign_handover,
     withdraw,
 )
 from omninode.dex.decimals import parse_units
@@ -161,7 +164,7 @@ class Exchange:
             return TransactionResult(transaction.hash, IGNORED, "nonce_used")
         permissions: tuple[str, ...] | None = None
         if transaction.scheme == SCHEME_VALIDATOR:
-            if signer != account or state.validator_set.index_of(account) is None:
+            if signer != account or not may_state(state, account, transaction.action):
                 return TransactionResult(transaction.hash, REJECTED, "not_authorised")
         elif transaction.scheme != SCHEME_WALLET or signer != account:
             agent = state.agents.find(account, signer, block.time_ms)
@@ -292,6 +295,11 @@ def _sign_checkpoint(state: State, context: Context, action: SignCheckpoint) -> 
     return _DONE
 
 
+def _sign_handover(state: State, context: Context, action: SignHandover) -> Items:
+    sign_handover(state, context, action)
+    return _DONE
+
+
 _HANDLERS: Final[dict[type[Action], Handler]] = {
     PlaceOrder: _place,
     CancelOrder: _cancel,
@@ -304,4 +312,5 @@ _HANDLERS: Final[dict[type[Action], Handler]] = {
     Withdraw: _withdraw,
     AttestDeposits: _attest_deposits,
     SignCheckpoint: _sign_checkpoint,
+    SignHandover: _sign_handover,
 }

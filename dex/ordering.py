@@ -17,14 +17,13 @@ from typing import Final
 
 from omninode.crypto import keccak256
 from omninode.dex.actions import (
+    VALIDATOR_ACTIONS,
     Action,
-    AttestDeposits,
     Batch,
     CancelAll,
     CancelOrder,
     PlaceOrder,
     RevokeAgent,
-    SignCheckpoint,
 )
 from omninode.dex.transaction import Transaction
 
@@ -40,7 +39,7 @@ def action_class(action: Action) -> int:
         return POST_ONLY if action.post_only else THE_REST  # type: ignore[union-attr]
     if kind is CancelOrder or kind is CancelAll or kind is RevokeAgent:
         return CANCELS
-    if kind is AttestDeposits or kind is SignCheckpoint:
+    if kind in VALIDATOR_ACTIONS:
         return CANCELS
     if isinstance(action, Batch):
         if action.replaces:

@@ -42,6 +42,7 @@ from omninode.dex.actions import (
     PlaceOrder,
     ReplaceOrder,
     SignCheckpoint,
+    SignHandover,
     TimestampMs,
     Transfer,
     Withdraw,
@@ -298,7 +299,7 @@ def check_stateless(transaction: Transaction, rules: Rules) -> None:
             _check_transfer(transfer, transaction.account, rules)
         case Withdraw() as withdraw:
             check_withdrawal(withdraw, rules)
-        case AttestDeposits() | SignCheckpoint():
+        case AttestDeposits() | SignCheckpoint() | SignHandover():
             _settlement_contract(rules)
         case Batch() as batch:
             items: tuple[PlaceOrder | ReplaceOrder, ...] = batch.replaces + batch.orders

@@ -53,7 +53,7 @@ class StateChecks:
         state = self._ports.state
         account = transaction.account
         if transaction.scheme == SCHEME_VALIDATOR:
-            if not state.is_validator(account):
+            if not state.may_state(account, transaction.action):
                 raise UserError("not_authorised", "the account is not a validator's")
         elif not state.is_funded(account):
             raise UserError("insufficient_balance", "the account owns nothing on the exchange")

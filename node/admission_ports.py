@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from omninode.dex.actions import Action
 from omninode.storage.records import JournalEntry
 
 
@@ -29,8 +30,8 @@ class AdmissionState(Protocol):
         """Whether a key may act for an account."""
         ...
 
-    def is_validator(self, account: bytes) -> bool:
-        """Whether an account is the address of a validator's vote key."""
+    def may_state(self, account: bytes, action: Action) -> bool:
+        """Whether a validator's statement may come from the address of a vote key."""
         ...
 
 

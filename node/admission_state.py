@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from omninode.dex.actions import Action
+from omninode.dex.bridge.execution import may_state
 from omninode.dex.exchange import Exchange
 
 
@@ -40,6 +42,6 @@ class ExchangeAdmission:
         agents = self._exchange.state.agents
         return agents.find(account, signer, self._exchange.time_ms) is not None
 
-    def is_validator(self, account: bytes) -> bool:
-        """Whether an account is the address of a vote key of the current set."""
-        return self._exchange.state.validator_set.index_of(account) is not None
+    def may_state(self, account: bytes, action: Action) -> bool:
+        """Whether a validator's statement may come from the address of a vote key."""
+        return may_state(self._exchange.state, account, action)

@@ -6,6 +6,8 @@ Rules (PROTOCOL.md P9)
     K2. Members of the set sign its EIP-712 digest (V2 of `evm`), each once. Exactly the signatures
         that made > 2/3 of the power certify it; those that come later are refused.
     K3. A certified checkpoint closes all older ones: the contract takes none that is older.
+    K4. A checkpoint carries the settlement epoch (H1 of `handover`). When that changes, those that
+        wait are dropped, as their set is gone, and the same block makes a new one.
 """
 
 from __future__ import annotations
@@ -104,6 +106,11 @@ class Checkpoints:
         """Whether the block of this time makes a checkpoint (K1)."""
         return time_ms - self.time_ms >= self._interval_ms
 
+    def drop_pending(self) -> None:
+        """Forget the checkpoints that wait for signatures (K4)."""
+        for number in list(self.pending):
+            self._drop(number)
+
     def add(self, checkpoint: Checkpoint) -> None:
         """Take the next checkpoint; the oldest beyond `PENDING_CHECKPOINTS_MAX` is dropped."""
         self.number, self.time_ms = checkpoint.number, checkpoint.time_ms
@@ -126,7 +133,7 @@ class Checkpoints:
         if pending is None:
             raise Rejected("checkpoint_closed", f"checkpoint {number} waits for no signatures")
         index = validator_set.index_of(signer)
-        if index is None or pending.checkpoint.epoch != validator_set.epoch:
+        if index is None:
             raise Rejected("not_authorised", "not a validator of the checkpoint's epoch")
         if index in pending.signatures:
             raise Rejected("already_signed", f"checkpoint {number} has this signature")

@@ -17,7 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from omninode.dex.actions import SUBACCOUNT_MAX, AttestDeposits, SignCheckpoint, Withdraw
+from omninode.dex.actions import (
+    SUBACCOUNT_MAX,
+    AttestDeposits,
+    SignCheckpoint,
+    SignHandover,
+    Withdraw,
+)
 from omninode.dex.bridge.checkpoints import Checkpoint
 from omninode.dex.bridge.deposits import (
     KINDS_WITH_MONEY,
@@ -34,6 +40,7 @@ from omninode.dex.events import (
     DepositCredited,
     DepositDisagreement,
     DepositIgnored,
+    HandoverCertified,
     StakeIgnored,
     WithdrawalRequested,
 )
@@ -43,6 +50,7 @@ from omninode.encoding import amount_from_bytes, amount_to_bytes
 from omninode.errors import Rejected
 
 if TYPE_CHECKING:
+    from omninode.dex.actions import Action
     from omninode.dex.bridge.deposits import StakeChange
     from omninode.dex.state import Context, State
 
@@ -80,6 +88,16 @@ def withdraw(state: State, context: Context, action: Withdraw) -> None:
     )
 
 
+def may_state(state: State, account: bytes, action: Action) -> bool:
+    """Whether a validator's statement may come from this account: from the current set.
+
+    A handover may be signed as well by one who has left, as long as it waits for that signature.
+    """
+    if state.validator_set.index_of(account) is not None:
+        return True
+    return isinstance(action, SignHandover) and state.bridge.handovers.awaits(account)
+
+
 def attest_deposits(state: State, context: Context, action: AttestDeposits) -> None:
     """Take a validator's word on deposits; whoever calls has checked that it is one.
 
@@ -110,8 +128,22 @@ def sign_checkpoint(state: State, context: Context, action: SignCheckpoint) -> N
         state.open_orders.events.append(CheckpointCertified(certified))
 
 
+def sign_handover(state: State, context: Context, action: SignHandover) -> None:
+    """Take a signature of a handover to the next validators.
+
+    Raises:
+        Rejected: `no_settlement`, or as `Handovers.sign`.
+    """
+    _check_is_on(state)
+    certified = state.bridge.handovers.sign(
+        action.next_epoch, action.signature, signer=context.account
+    )
+    if certified is not None:
+        state.open_orders.events.append(HandoverCertified(certified))
+
+
 def end_block(state: State, height: int, time_ms: int) -> None:
-    """Credit deposits, and make a checkpoint if one is due (X1, X4)."""
+    """Credit deposits, follow the validator set, and make a checkpoint if one is due (X1, X4)."""
     bridge = state.bridge
     for creditable in bridge.deposits.settle(state.validator_set):
         _credit(state, creditable)
@@ -120,7 +152,10 @@ def end_block(state: State, height: int, time_ms: int) -> None:
         for disagreement in bridge.deposits.new_disagreements
     ]
     bridge.balances.touch(state.accounts.dirty)
-    if bridge.checkpoints.is_due(time_ms):
+    has_moved = bridge.handovers.move(state.validator_set)
+    if has_moved:
+        bridge.checkpoints.drop_pending()
+    if has_moved or bridge.checkpoints.is_due(time_ms):
         checkpoint = _checkpoint(state, height, time_ms)
         bridge.checkpoints.add(checkpoint)
         state.open_orders.events.append(CheckpointMade(checkpoint))
@@ -184,7 +219,7 @@ def _checkpoint(state: State, height: int, time_ms: int) -> Checkpoint:
     credited = bridge.deposits.credited
     return Checkpoint(
         number=bridge.checkpoints.number + 1,
-        epoch=state.validator_set.epoch,
+        epoch=bridge.handovers.epoch,
         height=height,
         time_ms=time_ms,
         state_root=bridge.balances.root(),

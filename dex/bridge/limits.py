@@ -23,5 +23,11 @@ PENDING_CHECKPOINTS_MAX: Final = 64
 """Checkpoints that wait for signatures; beyond it the oldest is dropped: the contract takes a newer
 one as well."""
 
+PENDING_HANDOVERS_MAX: Final = 16
+"""Handovers that wait for signatures; beyond it the next takes the place of the newest."""
+
+HANDOVERS_KEPT: Final = 64
+"""Certified handovers in the state; a contract further behind needs them from old blocks."""
+
 SETTLEMENT_VALIDATORS_MAX: Final = 256
 """Signers that fit the contract's bitmap; genesis with settlement has no more validators."""

@@ -11,6 +11,9 @@
 | `z` | – | the newest `CertifiedCheckpoint` |
 | `f` | asset(2) | `FlowRecord` |
 | `i` | a balance's key | index(8) of its leaf in the balance tree |
+| `e` | – | `SettlementEpochRecord`; none while it is that of genesis |
+| `h` | epoch(8) it leads to | `PendingHandoverRecord`: a handover that waits for signatures |
+| `q` | epoch(8) it comes from | `CertifiedHandover` |
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ from omninode.dex.bridge.checkpoints import (
     PendingCheckpoint,
 )
 from omninode.dex.bridge.deposits import Cursor, PendingDeposit, Tip
+from omninode.dex.bridge.handover import (
+    CertifiedHandover,
+    Handover,
+    Handovers,
+    PendingHandover,
+)
 from omninode.dex.bridge.merkle import Peaks
 from omninode.dex.bridge.state import Bridge, Flow
 from omninode.dex.hashing import Changes
@@ -49,8 +58,12 @@ _PENDING: Final = b"k"
 _CERTIFIED: Final = b"z"
 _FLOW: Final = b"f"
 _LEAF: Final = b"i"
+_EPOCH: Final = b"e"
+_HANDOVER: Final = b"h"
+_HANDED_OVER: Final = b"q"
 _KINDS: Final = (
     _CREDITED, _DEPOSIT, _TIP, _FRONTIER, _MARK, _PENDING, _CERTIFIED, _FLOW, _LEAF,
+    _EPOCH, _HANDOVER, _HANDED_OVER,
 )  # fmt: skip
 
 _FLOW_BYTES: Final = 32
@@ -81,6 +94,20 @@ class PendingRecord(msgspec.Struct, frozen=True, array_like=True):
     signatures: tuple[tuple[int, bytes], ...]
 
 
+class SettlementEpochRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The settlement epoch and its set in the contract's words."""
+
+    epoch: int
+    words: tuple[Hash, ...]
+
+
+class PendingHandoverRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A handover with the signatures it has, ascending by the place of who signed."""
+
+    handover: Handover
+    signatures: tuple[tuple[int, bytes], ...]
+
+
 class FlowRecord(msgspec.Struct, frozen=True, array_like=True):
     """What came in and went out of an asset since genesis, in base units."""
 
@@ -102,6 +129,7 @@ def take_bridge(bridge: Bridge) -> Changes:
     for number in checkpoints.changed:
         pending = checkpoints.pending.get(number)
         changes.append((_pending_key(number), None if pending is None else _pending(pending)))
+    changes += _handover_changes(bridge.handovers)
     changes += [_flow_entry(asset, bridge.flows[asset]) for asset in bridge.changed_flows]
     changes += [_leaf_entry(balance) for balance in bridge.balances.new]
     changes += _singles(
@@ -125,6 +153,7 @@ def bridge_records(state: State) -> Iterator[tuple[bytes, bytes]]:
         yield _TIP + address, encode(tip)
     for number, pending in checkpoints.pending.items():
         yield _pending_key(number), _pending(pending)
+    yield from _handover_records(bridge.handovers)
     for asset, flow in bridge.flows.items():
         yield _flow_entry(asset, flow)
     for owner in state.accounts.owners.values():
@@ -167,6 +196,7 @@ def load_bridge(state: State, entries: Iterable[tuple[bytes, bytes]]) -> None:
         frontier = _read(value, FrontierRecord)
         bridge.withdrawals.tree = Peaks(frontier.count, frontier.peaks)
     _load_checkpoints(bridge, kinds)
+    _load_handovers(bridge, kinds)
     for key, value in kinds[_FLOW].items():
         flow = _read(value, FlowRecord)
         bridge.flows[int.from_bytes(key, "big")] = Flow(
@@ -188,6 +218,62 @@ def _load_checkpoints(bridge: Bridge, kinds: dict[bytes, dict[bytes, bytes]]) ->
         )
     for value in kinds[_CERTIFIED].values():
         checkpoints.certified = _read(value, CertifiedCheckpoint)
+
+
+def _load_handovers(bridge: Bridge, kinds: dict[bytes, dict[bytes, bytes]]) -> None:
+    current = None
+    for value in kinds[_EPOCH].values():
+        record = _read(value, SettlementEpochRecord)
+        current = record.epoch, record.words
+    pending = {}
+    for key, value in sorted(kinds[_HANDOVER].items()):
+        waiting = _read(value, PendingHandoverRecord)
+        pending[int.from_bytes(key, "big")] = PendingHandover(
+            waiting.handover, bridge.domain, waiting.signatures
+        )
+    certified = {
+        int.from_bytes(key, "big"): _read(value, CertifiedHandover)
+        for key, value in sorted(kinds[_HANDED_OVER].items())
+    }
+    bridge.handovers.load(current, pending, certified)
+
+
+def _handover_changes(handovers: Handovers) -> Changes:
+    changes: Changes = []
+    for epoch in handovers.changed:
+        pending = handovers.pending.get(epoch)
+        changes.append(
+            (_epoch_key(_HANDOVER, epoch), None if pending is None else _pending_handover(pending))
+        )
+    for epoch in handovers.newly_certified:
+        certified = handovers.certified.get(epoch)
+        key = _epoch_key(_HANDED_OVER, epoch)
+        changes.append((key, None if certified is None else encode(certified)))
+    if handovers.moved:
+        changes.append(_epoch_entry(handovers))
+    return changes
+
+
+def _handover_records(handovers: Handovers) -> Iterator[tuple[bytes, bytes]]:
+    for epoch, pending in handovers.pending.items():
+        yield _epoch_key(_HANDOVER, epoch), _pending_handover(pending)
+    for epoch, certified in handovers.certified.items():
+        yield _epoch_key(_HANDED_OVER, epoch), encode(certified)
+    if not handovers.is_first:
+        yield _epoch_entry(handovers)
+
+
+def _epoch_entry(handovers: Handovers) -> tuple[bytes, bytes]:
+    return _EPOCH, encode(SettlementEpochRecord(handovers.epoch, handovers.words))
+
+
+def _epoch_key(kind: bytes, epoch: int) -> bytes:
+    return kind + epoch.to_bytes(8, "big")
+
+
+def _pending_handover(pending: PendingHandover) -> bytes:
+    signatures = tuple(sorted(pending.signatures.items()))
+    return encode(PendingHandoverRecord(pending.handover, signatures))
 
 
 def _load_leaves(state: State, entries: dict[bytes, bytes]) -> None:

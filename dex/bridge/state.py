@@ -8,6 +8,7 @@ from omninode.dex.bridge.balance_tree import BalanceTree, token_list
 from omninode.dex.bridge.checkpoints import Checkpoints
 from omninode.dex.bridge.deposits import Deposits
 from omninode.dex.bridge.evm import ZERO_ADDRESS, SettlementDomain
+from omninode.dex.bridge.handover import Handovers
 from omninode.dex.bridge.withdrawals import Withdrawals
 from omninode.dex.genesis import Genesis
 
@@ -54,6 +55,7 @@ class Bridge:
             interval_ms=0 if settlement is None else settlement.checkpoint_interval_ms,
             start_ms=genesis.genesis_time_ms,
         )
+        self.handovers: Final = Handovers(self.domain, genesis.validator_set)
         self.balances: Final = BalanceTree(self.tokens)
         self.flows: Final[dict[int, Flow]] = {}
         self.changed_flows: Final[set[int]] = set()
@@ -82,6 +84,7 @@ class Bridge:
         self.deposits.clear()
         self.withdrawals.changed = False
         self.checkpoints.clear()
+        self.handovers.clear()
         self.balances.new = []
         self.changed_flows.clear()
         self.minted.clear()

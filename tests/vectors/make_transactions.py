@@ -11,7 +11,7 @@ from typing import Any
 
 from omninode.crypto import SigningKey
 from omninode.dex.action_json import action_from_json, action_to_json
-from omninode.dex.actions import Action, AttestDeposits, SignCheckpoint
+from omninode.dex.actions import Action, AttestDeposits, SignCheckpoint, SignHandover
 from omninode.dex.bridge.deposits import Deposit, StakeChange
 from omninode.dex.eip712 import Domain
 from omninode.dex.transaction import Transaction, order_id, sign_agent, sign_validator, sign_wallet
@@ -95,6 +95,7 @@ WORDS: dict[str, Action] = {
     ),
     "attest what is known": AttestDeposits(b"\xcd" * 32, 7, b"\xcd" * 32, ()),
     "sign checkpoint": SignCheckpoint(9, bytes(range(65))),
+    "sign handover": SignHandover(4, bytes(range(65))),
 }
 """What validators say; `WALLET` signs as the vote key."""
 

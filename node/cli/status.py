@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import typer
@@ -11,13 +12,13 @@ from omninode.node.cli.output import cell, emit, print_fields, print_table, shor
 
 PEER_COLUMNS: Final = (
     "moniker",
-    "connected",
-    "direction",
+    "role",
+    "state",
     "ping_ms",
     "score",
     "address",
     "peer_id",
-    "last_error",
+    "why",
 )
 VALIDATOR_COLUMNS: Final = ("moniker", "address", "power", "score", "jailed", "peer_id")
 
@@ -36,10 +37,11 @@ def status(rpc: RpcUrl = None) -> None:
 
 @peers_app.command()
 def peers(rpc: RpcUrl = None) -> None:
-    """Who this node is connected with."""
+    """Who this node is connected with, and whom it has banned, why, and for how long."""
     with connect(rpc) as node:
         document: dict[str, Any] = node.call("omni_getPeers")
-    rows = [[peer.get(column) for column in PEER_COLUMNS] for peer in document["peers"]]
+    now_ms = time.time_ns() // 1_000_000
+    rows = [_peer_row(peer, now_ms=now_ms) for peer in document["peers"]]
     emit(document, lambda: print_table(PEER_COLUMNS, rows, empty="no peers"))
 
 
@@ -50,6 +52,28 @@ def validators(rpc: RpcUrl = None) -> None:
         document: dict[str, Any] = node.call("omni_getValidators")
     rows = [[row.get(column) for column in VALIDATOR_COLUMNS] for row in document["validators"]]
     emit(document, lambda: print_table(VALIDATOR_COLUMNS, rows, empty="no validators"))
+
+
+def _peer_row(peer: dict[str, Any], *, now_ms: int) -> list[object]:
+    """Return a peer as `PEER_COLUMNS` show it."""
+    role = "validator" if peer["is_validator"] else "named" if peer["is_persistent"] else "peer"
+    left_ms = (peer["banned_until_ms"] or 0) - now_ms
+    if left_ms > 0:
+        state, why = f"banned for {_duration(left_ms)}", peer["ban_reason"]
+    elif peer["connected"]:
+        state, why = peer["direction"], peer["last_error"]
+    else:
+        state, why = "away", peer["last_error"]
+    shown = (peer["ping_ms"], peer["score"], peer["address"], peer["peer_id"])
+    return [peer["moniker"], role, state, *shown, why]
+
+
+def _duration(duration_ms: int) -> str:
+    """Return a duration as people say it, in one unit."""
+    for unit, length_ms in (("h", 3_600_000), ("min", 60_000)):
+        if duration_ms >= length_ms:
+            return f"{duration_ms // length_ms} {unit}"
+    return f"{-(-duration_ms // 1_000)} s"
 
 
 def _print_status(document: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ class PeerInfo:
         planes: Outgoing plane streams that the peer has accepted.
         last_error: Why the last connection or dial ended, or its last fault.
         banned_until_ms: 0, or when its ban ends.
-        ban_reason: The fault that led to its last ban; empty if it never was banned.
+        ban_reason: The fault that led to its ban; empty when it is not banned.
     """
 
     id: PeerId

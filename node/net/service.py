@@ -283,9 +283,12 @@ class Network:
     # --- Knowing ----------------------------------------------------------------------------------
 
     def peers(self) -> list[PeerInfo]:
-        """Return what is known of every peer, connected ones first."""
+        """Return what is known of every peer: the connected first, then the banned."""
         infos = [self._info(record) for record in self._table.records()]
-        return sorted(infos, key=lambda info: (info.connected_since_ms is None, info.id))
+        return sorted(
+            infos,
+            key=lambda i: (i.connected_since_ms is None, not i.banned_until_ms, i.id),
+        )
 
     def connected_peers(self) -> tuple[PeerId, ...]:
         """Return the peers that are let in now."""
@@ -501,6 +504,7 @@ class Network:
 
     def _info(self, record: PeerRecord) -> PeerInfo:
         session = self._sessions.ready(record.id)
+        is_banned = self._table.is_banned(record.id, now_ms=_now_ms())
         return PeerInfo(
             id=record.id,
             moniker=record.moniker,
@@ -513,8 +517,8 @@ class Network:
             is_persistent=record.is_persistent,
             planes=tuple(p for p, link in session.links.items() if link.is_up) if session else (),
             last_error=record.last_error,
-            banned_until_ms=record.banned_until_ms,
-            ban_reason=record.ban_reason,
+            banned_until_ms=record.banned_until_ms if is_banned else 0,
+            ban_reason=record.ban_reason if is_banned else "",
         )
 
 

@@ -52,7 +52,7 @@ class Status(TypedDict):
 
 
 class Peer(TypedDict):
-    """A known peer; `ping_ms` is the last round trip."""
+    """A known peer; `ping_ms` is the last round trip, a `score` of 0 clean, a ban has its reason."""
 
     peer_id: str
     moniker: str
@@ -62,7 +62,11 @@ class Peer(TypedDict):
     ping_ms: float | None
     score: int
     is_validator: bool
+    is_persistent: bool
+    connected_since_ms: int | None
     last_error: str
+    banned_until_ms: int | None
+    ban_reason: str
 
 
 class Peers(TypedDict):

@@ -75,7 +75,7 @@ def get_status(context: Context[Services], params: Params) -> Document:
 
 @method("omni_getPeers", result=results.Peers, reads_state=False, errors=("starting",))
 def get_peers(context: Context[Services], params: Params) -> Document:
-    """List the peers that this node knows, connected ones first."""
+    """List the peers that this node knows: the connected first, then the banned."""
     del params
     node = context.node
     rows = [_peer(peer) for peer in node.condition.peers()[: node.list_max]]
@@ -92,7 +92,11 @@ def _peer(peer: PeerInfo) -> Document:
         "ping_ms": None if peer.rtt_ms is None else round(peer.rtt_ms, 1),
         "score": peer.score,
         "is_validator": peer.is_validator,
+        "is_persistent": peer.is_persistent,
+        "connected_since_ms": peer.connected_since_ms,
         "last_error": peer.last_error,
+        "banned_until_ms": peer.banned_until_ms or None,
+        "ban_reason": peer.ban_reason,
     }
 
 

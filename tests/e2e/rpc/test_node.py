@@ -61,6 +61,7 @@ async def test_peers_validators_consensus_and_genesis(client: Client) -> None:
     peers = await client.call("omni_getPeers")
     assert peers["peers"][0]["peer_id"] == "12D3KooWOther"
     assert peers["peers"][0]["connected"] is True
+    assert peers["peers"][0]["banned_until_ms"] is None
     validators = await client.call("omni_getValidators")
     assert validators["total_power"] == 10
     assert validators["validators"][0]["address"] == address(VALIDATOR)

@@ -169,6 +169,7 @@ _NAMES: Final[dict[type[Any], str]] = {
     **{kind: name for name, kind in _ACTIONS.items()},
     AttestDeposits: "attest_deposits",
     SignCheckpoint: "sign_checkpoint",
+    SignHandover: "sign_handover",
 }
 _ITEMS: Final[dict[str, type[Any]]] = {
     "cancels": CancelOrder,

@@ -52,7 +52,7 @@ class Status(TypedDict):
 
 
 class Peer(TypedDict):
-    """A known peer; `ping_ms` is the last round trip, a `score` of 0 clean, a ban has its reason."""
+    """A known peer; `ping_ms` is its last round trip, a `score` of 0 clean."""
 
     peer_id: str
     moniker: str

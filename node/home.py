@@ -98,6 +98,11 @@ class Home:
         return self.data / "chain"
 
     @property
+    def snapshots(self) -> Path:
+        """The folder of the newest sealed snapshots, ours or copied."""
+        return self.data / "snapshots"
+
+    @property
     def write_ahead_log(self) -> Path:
         """The folder of the consensus write-ahead log."""
         return self.data / "wal"

@@ -52,6 +52,12 @@ async def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     made.database.close()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again at once. A virtual clock would not wait for the threads that read and write."""
+    monkeypatch.setattr("omninode.node.state_sync.fetching.PAUSE_S", 0.001)
+
+
 async def traded(source: SealedChain, count: int = 3) -> None:
     """Grow the chain by blocks that move money."""
     world = World(GENESIS)
@@ -222,7 +228,7 @@ def _lying(source: SealedChain) -> dict[str, Answer]:
 
 
 async def test_liars_pay_and_do_not_stop_it(
-    source: SealedChain, tmp_path: Path, autojump_clock: MockClock
+    source: SealedChain, tmp_path: Path, impatient: None
 ) -> None:
     await traded(source)
     cut = source.tip
@@ -238,7 +244,7 @@ async def test_liars_pay_and_do_not_stop_it(
 
 
 async def test_a_snapshot_that_nobody_has_any_more_is_given_up(
-    source: SealedChain, tmp_path: Path, autojump_clock: MockClock
+    source: SealedChain, tmp_path: Path, impatient: None
 ) -> None:
     await traded(source)
     await source.seal_epoch()

@@ -26,6 +26,7 @@ from omninode.dex.actions import (
     DEFAULT_SLIPPAGE_PPM,
     PERMISSIONS,
     PPM,
+    STAKING_ACTIONS,
     SUBACCOUNT_MAX,
     TIMESTAMP_MAX,
     Action,
@@ -44,6 +45,14 @@ from omninode.dex.actions import (
 )
 from omninode.dex.bridge.deposits import LogEntry, StakeChange
 from omninode.dex.eip712 import Domain, typed_data
+from omninode.dex.staking.documents import plain
+from omninode.dex.staking.statements import (
+    AuditProbe,
+    CommitAudits,
+    ReportEvidence,
+    RevealAudits,
+    Synced,
+)
 from omninode.dex.transaction import SCHEME_WALLET, encode_unsigned
 from omninode.encoding import amount_from_bytes
 from omninode.errors import Malformed, UserError
@@ -170,6 +179,11 @@ _NAMES: Final[dict[type[Any], str]] = {
     AttestDeposits: "attest_deposits",
     SignCheckpoint: "sign_checkpoint",
     SignHandover: "sign_handover",
+    Synced: "synced",
+    ReportEvidence: "report_evidence",
+    CommitAudits: "commit_audits",
+    RevealAudits: "reveal_audits",
+    AuditProbe: "audit_probe",
 }
 _ITEMS: Final[dict[str, type[Any]]] = {
     "cancels": CancelOrder,
@@ -225,6 +239,8 @@ def action_to_json(account: bytes, nonce: int, action: Action) -> dict[str, Any]
     if isinstance(action, SignHandover):
         signature = "0x" + action.signature.hex()
         return {**head, "next_epoch": action.next_epoch, "signature": signature}
+    if isinstance(action, STAKING_ACTIONS):
+        return {**head, **plain(action)}
     return {**head, **_to_json(action)}
 
 

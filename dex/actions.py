@@ -9,8 +9,9 @@ Rules
     A4. An action that decodes is well formed: enumerated words, lengths, alphabets, positive
         numbers and the fields that go together are checked here. Whether a market exists or a
         price lies on its grid is not: see `dex.transaction.check_stateless`.
-    A5. `VALIDATOR_ACTIONS` are what validators tell the exchange about the settlement chain; they
-        come by a scheme of their own (X5 of `dex.transaction`) and nobody else has them.
+    A5. `VALIDATOR_ACTIONS` are what validators tell the exchange about the settlement chain, about
+        themselves and about each other; they come by a scheme of their own (X5 of
+        `dex.transaction`) and nobody else has them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from omninode.crypto import HASH_BYTES, SIGNATURE_BYTES
 from omninode.dex.bridge.deposits import LogEntry, StakeChange
 from omninode.dex.bridge.limits import ATTESTED_DEPOSITS_MAX, ATTESTED_IDENTITY_BYTES_MAX
 from omninode.dex.decimals import DECIMAL_CHARS_MAX, POSITIVE_PATTERN
+from omninode.dex.staking.statements import (
+    AuditProbe,
+    CommitAudits,
+    ReportEvidence,
+    RevealAudits,
+    Synced,
+)
 
 SUBACCOUNT_MAX: Final = 999
 NAME_CHARS_MAX: Final = 32
@@ -260,5 +268,16 @@ Action = (
     | AttestDeposits
     | SignCheckpoint
     | SignHandover
+    | Synced
+    | ReportEvidence
+    | CommitAudits
+    | RevealAudits
+    | AuditProbe
 )
-VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (AttestDeposits, SignCheckpoint, SignHandover)
+STAKING_ACTIONS: Final = (Synced, ReportEvidence, CommitAudits, RevealAudits, AuditProbe)
+VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (
+    AttestDeposits,
+    SignCheckpoint,
+    SignHandover,
+    *STAKING_ACTIONS,
+)

@@ -36,6 +36,7 @@ from omninode.dex.events import (
 from omninode.dex.genesis import Genesis
 from omninode.dex.markets import MarketSpec
 from omninode.dex.outcomes import ItemResult, TransactionResult
+from omninode.dex.staking.documents import staking_document
 from omninode.encoding import amount_from_bytes
 
 Document = dict[str, Any]
@@ -227,8 +228,16 @@ def event_document(rules: Genesis, event: Event, *, height: int, time_ms: int) -
                 "next_set_hash": "0x" + handover.next_set_hash.hex(),
                 "signers": [index for index, _ in certified_handover.signatures],
             }
-        case _:
+        case (
+            DepositCredited()
+            | DepositIgnored()
+            | StakeIgnored()
+            | DepositDisagreement()
+            | WithdrawalRequested()
+        ):
             return _funds_document(rules, event)
+        case _:
+            return staking_document(event)
 
 
 def _owner(order: OrderRecord) -> str:

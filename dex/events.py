@@ -13,6 +13,16 @@ import msgspec
 
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
 from omninode.dex.bridge.handover import CertifiedHandover
+from omninode.dex.staking.events import (
+    EpochBegan,
+    EpochEnded,
+    Rewarded,
+    Slashed,
+    StakeChanged,
+    StakeRefused,
+    StakeReleased,
+    ValidatorChanged,
+)
 
 
 class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -223,4 +233,12 @@ Event: TypeAlias = (
     | CheckpointMade
     | CheckpointCertified
     | HandoverCertified
+    | StakeChanged
+    | StakeRefused
+    | StakeReleased
+    | ValidatorChanged
+    | Slashed
+    | Rewarded
+    | EpochEnded
+    | EpochBegan
 )

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 
 from omninode.crypto import parse_address
 from omninode.dex.actions import (
+    STAKING_ACTIONS,
     Action,
     ApproveAgent,
     AttestDeposits,
@@ -59,10 +60,12 @@ from omninode.dex.outcomes import (
     REJECTED,
     BlockInput,
     BlockOutcome,
+    EpochCut,
     ItemResult,
     TransactionResult,
 )
 from omninode.dex.records import all_records, head_entry, load_records, take_changes
+from omninode.dex.staking import execution as staking
 from omninode.dex.state import Context, State
 from omninode.dex.stored import HeadRecord
 from omninode.dex.transaction import SCHEME_VALIDATOR, SCHEME_WALLET, Transaction
@@ -137,6 +140,7 @@ class Exchange:
         if block.height != self.height + 1:
             raise BrokenInvariant(f"block {block.height} on top of height {self.height}")
         state = self.state
+        staking.begin_block(state, block.time_ms)
         state.nonces.begin_block(block.time_ms)
         state.client_ids.begin_block(block.time_ms)
         results: dict[int, TransactionResult] = {}
@@ -144,10 +148,13 @@ class Exchange:
             results[index] = self._execute(block, block.transactions[index])
         state.nonces.end_block(block.height, block.time_ms)
         state.client_ids.end_block(block.height, block.time_ms)
+        if state.staking.is_on:
+            staking.end_block(state, block)
         if state.bridge.is_on:
             end_block(state, block.height, block.time_ms)
+        cut = staking.cut_of(state, block.height)
         check_block(state)
-        return self._finish(block, tuple(results[index] for index in range(len(results))))
+        return self._finish(block, tuple(results[index] for index in range(len(results))), cut)
 
     def records(self) -> Iterable[tuple[bytes, bytes]]:
         """Return the whole state as records, the head included: what `load` takes."""
@@ -188,7 +195,9 @@ class Exchange:
             return TransactionResult(transaction.hash, REJECTED, items[0].reason, items)
         return TransactionResult(transaction.hash, OK, "", items)
 
-    def _finish(self, block: BlockInput, results: tuple[TransactionResult, ...]) -> BlockOutcome:
+    def _finish(
+        self, block: BlockInput, results: tuple[TransactionResult, ...], cut: EpochCut | None
+    ) -> BlockOutcome:
         """Hash and hand over what the block did."""
         state = self.state
         events = state.open_orders.events
@@ -211,7 +220,7 @@ class Exchange:
         self._unsaved = {}
         head_key, head = self._head()
         writes[head_key] = head
-        return BlockOutcome(block.height, self.app_hash, parts, results, tuple(events), writes)
+        return BlockOutcome(block.height, self.app_hash, parts, results, tuple(events), writes, cut)
 
     def _head(self) -> tuple[bytes, bytes]:
         return head_entry(HeadRecord(self.height, self.time_ms, self.app_hash))
@@ -225,6 +234,7 @@ def _credit_genesis(state: State) -> None:
         account = state.accounts.account(parse_address(entry.address), entry.subaccount)
         amount = parse_units(entry.amount, genesis.assets[asset].decimals)
         state.accounts.credit(account.balance(asset), amount)
+    staking.credit_genesis(state)
     if state.bridge.is_on:
         state.bridge.balances.touch(state.accounts.dirty)
 
@@ -300,6 +310,11 @@ def _sign_handover(state: State, context: Context, action: SignHandover) -> Item
     return _DONE
 
 
+def _statement(state: State, context: Context, action: staking.Statement) -> Items:
+    staking.state_it(state, context, action)
+    return _DONE
+
+
 _HANDLERS: Final[dict[type[Action], Handler]] = {
     PlaceOrder: _place,
     CancelOrder: _cancel,
@@ -313,4 +328,5 @@ _HANDLERS: Final[dict[type[Action], Handler]] = {
     AttestDeposits: _attest_deposits,
     SignCheckpoint: _sign_checkpoint,
     SignHandover: _sign_handover,
+    **dict.fromkeys(STAKING_ACTIONS, _statement),
 }

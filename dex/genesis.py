@@ -8,8 +8,8 @@ Rules
         (`dex.decimals`).
     G3. Numbers are in human units here; `markets.MarketSpec` has them in ticks, lots and base
         units.
-    G4. The supply of each asset fits 128 bits; later only deposits add to it, as long as it does,
-        and withdrawals take from it.
+    G4. The supply of each asset fits 128 bits, stakes counted; later only deposits add to it, as
+        long as it does, and withdrawals take from it.
 
 Everything that a network agrees on before its first block is here, and nothing else is: what one
 node chooses for itself is in `omninode.toml`.
@@ -79,7 +79,7 @@ class ConsensusParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EpochParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the validator set may change (P6), in finalized block time."""
 
-    epoch_ms: AtLeastOne = 3_600_000
+    epoch_ms: AtLeastOne = 600_000
     min_epoch_blocks: AtLeastOne = 100
     max_power_change_ppm: Rate = 100_000
 
@@ -102,7 +102,11 @@ class FeeShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GenesisValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One validator of the first epoch."""
+    """One validator of the first epoch.
+
+    With staking, `power` units of the stake's asset are bonded for `owner` at genesis, beside what
+    `balances` say; without an owner they are the vote key's own.
+    """
 
     moniker: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     address: AddressText
@@ -110,6 +114,7 @@ class GenesisValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     power: AtLeastOne
     beacon_key: Hex = ""
+    owner: Annotated[str, msgspec.Meta(max_length=42)] = ""
 
 
 class GenesisSettlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +128,23 @@ class GenesisSettlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     start_block: Count
     confirmations: AtLeastOne = 12
     checkpoint_interval_ms: AtLeastOne = 60_000
+
+
+class GenesisStaking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a validator stakes and earns; with it the set changes from epoch to epoch (P6).
+
+    A stake of `asset` is at least `minimum` and comes back `unbonding_ms` after it was asked for.
+    The account `reserve` pays `inflation_ppm` a year of the asset's supply outside of it, as long
+    as it can; without a reserve there is no inflation. Who has less than `jail_votes_ppm` of an
+    epoch's votes goes to jail.
+    """
+
+    asset: Name = "XOM"
+    minimum: Positive = "1000"
+    unbonding_ms: AtLeastOne = 1_814_400_000
+    inflation_ppm: Rate = 20_000
+    reserve: Annotated[str, msgspec.Meta(max_length=42)] = ""
+    jail_votes_ppm: Rate = 200_000
 
 
 class GenesisAsset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,6 +203,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     epochs: EpochParams = EpochParams()
     limits: AccountLimits = AccountLimits()
     settlement: GenesisSettlement | None = None
+    staking: GenesisStaking | None = None
 
     @cached_property
     def hash(self) -> bytes:
@@ -225,6 +248,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
             asset = self.asset_index[entry.asset]
             amount = parse_units(entry.amount, self.assets[asset].decimals)
             supply[asset] = supply.get(asset, 0) + amount
+        if self.staking is not None:
+            asset = self.asset_index[self.staking.asset]
+            unit = 10 ** self.assets[asset].decimals
+            staked = sum(validator.power for validator in self.validators) * unit
+            supply[asset] = supply.get(asset, 0) + staked
         return supply
 
     def market_spec(self, index: int) -> MarketSpec:
@@ -323,6 +351,7 @@ def check_genesis(genesis: Genesis, *, source: str = "genesis") -> None:
         _check_markets(genesis)
         _check_balances(genesis)
         _check_settlement(genesis)
+        _check_staking(genesis)
     except _WrongValue as error:
         raise ConfigError(f"{source}: {error}") from None
 
@@ -453,3 +482,26 @@ def _check_settlement(genesis: Genesis) -> None:
             f"validators: {len(genesis.validators)} of them, the settlement contract takes at most "
             f"{SETTLEMENT_VALIDATORS_MAX}"
         )
+
+
+def _check_staking(genesis: Genesis) -> None:
+    staking = genesis.staking
+    if staking is None:
+        if any(validator.owner for validator in genesis.validators):
+            raise _WrongValue("validators: an owner is somebody's who stakes")
+        return
+    decimals = genesis.asset_decimals(staking.asset)
+    if decimals is None:
+        raise _WrongValue(f"staking.asset: there is no asset {staking.asset}")
+    try:
+        parse_units(staking.minimum, decimals)
+    except (Malformed, Rejected) as error:
+        raise _WrongValue(f"staking.minimum: {error}") from None
+    if staking.reserve:
+        _check_address(staking.reserve, "staking.reserve")
+    for place, validator in enumerate(genesis.validators):
+        if validator.owner:
+            _check_address(validator.owner, f"validators[{place}].owner")
+    _check_distinct((entry.owner or entry.address for entry in genesis.validators), "validators")
+    if genesis.supply[genesis.asset_index[staking.asset]] >= AMOUNT_LIMIT:  # G4
+        raise _WrongValue(f"staking: more than 2**128 units of {staking.asset} in all")

@@ -20,7 +20,9 @@ from omninode.crypto import tagged_hash
 from omninode.dex.outcomes import HashParts, TransactionResult
 from omninode.encoding import encode
 
-MODULES: Final = ("accounts", "orders", "markets", "nonces", "client_ids", "agents", "bridge")
+MODULES: Final = (
+    "accounts", "orders", "markets", "nonces", "client_ids", "agents", "bridge", "staking",
+)  # fmt: skip
 
 Changes = list[tuple[bytes, bytes | None]]
 

@@ -2,7 +2,7 @@
 
 Rules
     R1. The first byte of a key names the module (`PREFIXES`); the rest has a fixed length per
-        module, in module `bridge` per kind of record (`bridge.records`).
+        module, in modules `bridge` and `staking` per kind of record (their `records`).
     R2. Loading the records gives the state back exactly, also the priority of resting orders.
     R3. A changed record is encoded once per block, however often it changed.
     R4. The head record (height, time, app hash) is written every block and hashed in none.
@@ -25,6 +25,7 @@ from omninode.dex.hashing import Changes
 from omninode.dex.limits import RECORD_BYTES_MAX
 from omninode.dex.markets import Market
 from omninode.dex.open_orders import order_record
+from omninode.dex.staking.records import load_staking, staking_records, take_staking
 from omninode.dex.state import State
 from omninode.dex.stored import (
     AgentRecord,
@@ -44,10 +45,11 @@ PREFIXES: Final = {
     "client_ids": b"c",
     "agents": b"g",
     "bridge": b"b",
+    "staking": b"v",
 }
 HEAD_KEY: Final = b"h"
 
-_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT, _BRIDGE = PREFIXES.values()
+_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT, _BRIDGE, _STAKING = PREFIXES.values()
 _BALANCE_KEY_BYTES: Final = ADDRESS_BYTES + 2 + 2
 _T = TypeVar("_T")
 
@@ -67,6 +69,8 @@ def take_changes(state: State) -> dict[str, Changes]:
     }
     if state.bridge.is_on:
         changes["bridge"] = [(_BRIDGE + key, value) for key, value in take_bridge(state.bridge)]
+    if state.staking.is_on:
+        changes["staking"] = [(_STAKING + key, value) for key, value in take_staking(state)]
     for market in state.market_list:
         market.dirty = False
     state.accounts.clear()
@@ -97,6 +101,8 @@ def all_records(state: State) -> Iterator[tuple[bytes, bytes]]:
         yield _AGENT + address + agent, encode(approval)
     for key, value in bridge_records(state):
         yield _BRIDGE + key, value
+    for key, value in staking_records(state):
+        yield _STAKING + key, value
 
 
 def head_entry(head: HeadRecord) -> tuple[bytes, bytes]:
@@ -136,6 +142,7 @@ def load_records(state: State, records: Iterable[tuple[bytes, bytes]]) -> HeadRe
         for key, value in sorted(by_module[_AGENT]):
             address, agent = key[:ADDRESS_BYTES], key[ADDRESS_BYTES:]
             state.agents.load(address, agent, _read(value, AgentRecord))
+        load_staking(state, by_module[_STAKING])  # the bridge asks for the current set
         load_bridge(state, by_module[_BRIDGE])
         return _read(heads[0][1], HeadRecord)
     except (Malformed, KeyError, IndexError) as error:

@@ -12,6 +12,8 @@ from omninode.dex.genesis import Genesis
 from omninode.dex.markets import Market, MarketSpec
 from omninode.dex.nonces import Nonces
 from omninode.dex.open_orders import OpenOrders
+from omninode.dex.staking.epochs import Epochs
+from omninode.dex.staking.state import Staking
 
 
 class State:
@@ -31,10 +33,16 @@ class State:
         self.agents = Agents()
         self.validator_set = genesis.validator_set
         self.bridge = Bridge(genesis)
+        self.staking = Staking(genesis, self.accounts)
         self.markets: dict[str, Market] = {
             name: Market(spec, self._pots(spec)) for name, spec in genesis.market_specs.items()
         }
         self.market_list: tuple[Market, ...] = tuple(self.markets.values())
+
+    @property
+    def epochs(self) -> Epochs:
+        """Where the present epoch stands."""
+        return self.staking.epochs
 
     def _pots(self, spec: MarketSpec) -> FeePots:
         """Return the balances that collect a market's fees."""

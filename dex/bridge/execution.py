@@ -45,13 +45,14 @@ from omninode.dex.events import (
     WithdrawalRequested,
 )
 from omninode.dex.fees import VALIDATOR_POOL
+from omninode.dex.staking.changes import take_change
+from omninode.dex.staking.statements import Synced
 from omninode.dex.transaction import check_withdrawal
 from omninode.encoding import amount_from_bytes, amount_to_bytes
 from omninode.errors import Rejected
 
 if TYPE_CHECKING:
     from omninode.dex.actions import Action
-    from omninode.dex.bridge.deposits import StakeChange
     from omninode.dex.state import Context, State
 
 
@@ -91,10 +92,13 @@ def withdraw(state: State, context: Context, action: Withdraw) -> None:
 def may_state(state: State, account: bytes, action: Action) -> bool:
     """Whether a validator's statement may come from this account: from the current set.
 
-    A handover may be signed as well by one who has left, as long as it waits for that signature.
+    A handover may be signed as well by one who has left, as long as it waits for that signature,
+    and a candidate for the set says that it has caught up.
     """
     if state.validator_set.index_of(account) is not None:
         return True
+    if isinstance(action, Synced):
+        return state.staking.is_candidate(account)
     return isinstance(action, SignHandover) and state.bridge.handovers.awaits(account)
 
 
@@ -172,7 +176,9 @@ def _credit(state: State, creditable: CreditableDeposit) -> None:
     if isinstance(entry, Deposit):
         _credit_deposit(state, index, entry)
         return
-    reason = _take_stake(state, entry)
+    reason = take_change(state, entry)
+    if not reason:
+        return
     state.open_orders.events.append(
         StakeIgnored(index, entry.owner, entry.kind, entry.amount, reason)
     )
@@ -180,11 +186,6 @@ def _credit(state: State, creditable: CreditableDeposit) -> None:
     if entry.kind in KINDS_WITH_MONEY:
         deposit = Deposit(token or ZERO_ADDRESS, entry.owner, 0, entry.amount)
         _credit_deposit(state, index, deposit)
-
-
-def _take_stake(state: State, change: StakeChange) -> str:  # noqa: ARG001
-    """Change the registry of validators; returns why not (X3)."""
-    return "no_staking"
 
 
 def _credit_deposit(state: State, index: int, deposit: Deposit) -> None:

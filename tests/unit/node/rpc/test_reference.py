@@ -45,6 +45,7 @@ def words_of(path: Path, *calls: str) -> Iterator[str]:
 def test_every_reason_that_execution_gives_is_explained() -> None:
     dex = ROOT / "dex"
     modules = [dex / f"{name}.py" for name in ("agents", "orders", "transfers", "exchange")]
+    modules += [dex / "staking" / f"{name}.py" for name in ("execution", "slashing")]
     given = {
         w for path in (*modules, *(dex / "bridge").glob("*.py")) for w in words_of(path, "Rejected")
     }

@@ -16,10 +16,10 @@ import structlog
 from omninode.contracts.limits import STATEMENTS_OPEN_MAX
 from omninode.contracts.ports import Door
 from omninode.crypto import SigningKey
-from omninode.dex.actions import AttestDeposits, SignCheckpoint
+from omninode.dex.actions import Action
 from omninode.dex.eip712 import Domain
 from omninode.dex.exchange import Exchange
-from omninode.dex.transaction import sign_validator
+from omninode.dex.transaction import Transaction, sign_validator
 from omninode.errors import UserError
 
 log = structlog.get_logger(subsystem="settlement")
@@ -65,15 +65,19 @@ class Statements:
             return False
         return True
 
-    async def say(self, name: str, action: AttestDeposits | SignCheckpoint) -> None:
-        """Submit a statement; a refusal is noted, and whoever asked tries again later."""
+    def sign(self, action: Action) -> Transaction:
+        """Sign a statement with a nonce of its own; whoever asked sends it."""
+        now_ms = self._now_ms()
+        self._nonce = max(now_ms, min(self._nonce, now_ms + self._window_ms // 2) + 1)
+        return sign_validator(self._key, action, nonce=self._nonce, domain=self._domain)
+
+    async def say(self, name: str, action: Action) -> None:
+        """Submit one of `VALIDATOR_ACTIONS`; a refusal is noted, whoever asked tries again later."""
         for other in list(self._open):
             self.is_open(other)
         if len(self._open) >= STATEMENTS_OPEN_MAX:
             return
-        now_ms = self._now_ms()
-        self._nonce = max(now_ms, min(self._nonce, now_ms + self._window_ms // 2) + 1)
-        transaction = sign_validator(self._key, action, nonce=self._nonce, domain=self._domain)
+        transaction = self.sign(action)
         # Before the door is asked: it may execute the transaction before it answers.
         self._open[name] = self._nonce
         try:

@@ -2,7 +2,8 @@
 
 Rules
     J1. The document is one flat object: `type`, `account`, `nonce` and the action's own fields
-        under their own names; the items of a batch are objects without those three.
+        under their own names; the items of a batch, and an order that is revealed, are objects
+        without those three.
     J2. Every key is checked: an unknown one, a missing one without default and a value of the
         wrong kind are refused with the key's name and what was expected. Nothing is rounded or
         clamped.
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from omninode.crypto import checksum_address, parse_address
+from omninode.crypto import ADDRESS_BYTES, checksum_address, parse_address
 from omninode.dex.actions import (
     BATCH_ITEMS_MAX,
     CLIENT_ID_CHARS_MAX,
@@ -35,8 +36,10 @@ from omninode.dex.actions import (
     Batch,
     CancelAll,
     CancelOrder,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     RevokeAgent,
     SignCheckpoint,
     SignHandover,
@@ -106,6 +109,13 @@ def _read_permissions(value: object) -> object:
     return [word for word in PERMISSIONS if word in value]
 
 
+def _read_hash(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch("0x[0-9a-fA-F]{64}", value):
+        return None
+    return bytes.fromhex(value[2:])
+
+
+_HASH: Final = "0x and 64 hex digits"
 _IN_SUBACCOUNT: Final = {"subaccount": _Field(_SUBACCOUNT, default=0)}
 _ORDER_NAME: Final = {
     "order_id": _Field("0x and 64 hex digits, or empty", default="", read=_read_order_id),
@@ -161,6 +171,17 @@ _FIELDS: Final[dict[type[Any], dict[str, _Field]]] = {
         "recipient": _Field(_ADDRESS, read=_read_address),
     },
     Batch: {name: _Field("a list", default=()) for name in ("cancels", "replaces", "orders")},
+    CommitSealed: {
+        **_IN_SUBACCOUNT,
+        "market": _Field(_NAME),
+        "bond": _Field(_AMOUNT),
+        "commitment": _Field(_HASH, read=_read_hash),
+    },
+    RevealSealed: {
+        "commit": _Field(_HASH, read=_read_hash),
+        "order": _Field("an order, as an item of a batch"),
+        "salt": _Field(_HASH, read=_read_hash),
+    },
 }
 
 _ACTIONS: Final[dict[str, type[Any]]] = {
@@ -173,6 +194,8 @@ _ACTIONS: Final[dict[str, type[Any]]] = {
     "revoke_agent": RevokeAgent,
     "batch": Batch,
     "withdraw": Withdraw,
+    "commit_sealed": CommitSealed,
+    "reveal_sealed": RevealSealed,
 }
 _NAMES: Final[dict[type[Any], str]] = {
     **{kind: name for name, kind in _ACTIONS.items()},
@@ -218,6 +241,8 @@ def action_from_json(document: object) -> Request:
     if isinstance(nonce, bool) or not isinstance(nonce, int) or not 0 <= nonce <= TIMESTAMP_MAX:
         raise _wrong("nonce", _TIMESTAMP, nonce)
     own = {key: value for key, value in document.items() if key not in ("type", *_HEAD)}
+    if kind is RevealSealed:
+        own["order"] = _item_from_json(PlaceOrder, own["order"], where="order")
     action = _batch_from_json(own) if kind is Batch else _struct_from_json(kind, own, where="")
     return Request(account=account, nonce=nonce, action=action)  # type: ignore[arg-type]
 
@@ -374,7 +399,9 @@ def _value_to_json(name: str, value: object) -> object:
         case bytes():
             if name == "order_id":
                 return "0x" + value.hex() if value else ""
-            return checksum_address(value)
+            return checksum_address(value) if len(value) == ADDRESS_BYTES else "0x" + value.hex()
+        case PlaceOrder():
+            return _to_json(value)
         case tuple():
             return list(value)
         case _:

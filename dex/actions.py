@@ -255,6 +255,34 @@ class SignHandover(msgspec.Struct, frozen=True, array_like=True, tag=12):
     ]
 
 
+class CommitSealed(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Promise an order in the sealed lane: only its market and the largest loss are seen.
+
+    `commitment` is `dex.sealed.commitment.make_commitment` of the order. `bond`, in the market's
+    quote asset, is held and lost unless the order is revealed in time; it bounds the order's size.
+    """
+
+    subaccount: Subaccount
+    market: Name
+    bond: Positive
+    commitment: Hash
+
+
+class RevealSealed(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """Show the order behind a commitment; `commit` is the hash of the transaction that made it."""
+
+    commit: Hash
+    order: PlaceOrder
+    salt: Hash
+
+    def __post_init__(self) -> None:
+        """Refuse what an auction can not honour (A4)."""
+        if self.order.post_only:
+            raise ValueError("a sealed order can not be post_only: nothing rests in an auction")
+        if self.order.tif == "fok":
+            raise ValueError("a sealed order can not be fok: tif is gtc or ioc")
+
+
 Action = (
     PlaceOrder
     | CancelOrder
@@ -273,6 +301,8 @@ Action = (
     | CommitAudits
     | RevealAudits
     | AuditProbe
+    | CommitSealed
+    | RevealSealed
 )
 STAKING_ACTIONS: Final = (Synced, ReportEvidence, CommitAudits, RevealAudits, AuditProbe)
 VALIDATOR_ACTIONS: Final[tuple[type[Action], ...]] = (

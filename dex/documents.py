@@ -17,6 +17,7 @@ from omninode.dex.decimals import DECIMALS_MAX, format_units
 from omninode.dex.events import (
     AgentApproved,
     AgentRevoked,
+    BondBurnt,
     CheckpointCertified,
     CheckpointMade,
     DepositCredited,
@@ -28,6 +29,9 @@ from omninode.dex.events import (
     OrderRecord,
     OrderRejected,
     OrderUpdated,
+    SealedCleared,
+    SealedCommitted,
+    SealedRevealed,
     StakeIgnored,
     Trade,
     Transferred,
@@ -98,20 +102,20 @@ def order_document(spec: MarketSpec, order: OrderRecord, state: str, reason: str
 
 
 def rejected_order_document(event: OrderRejected, height: int) -> Document:
-    """Return the same document for an order that was refused."""
+    """Return the same document for an order that was refused, or never revealed."""
     return {
         "order_id": "0x" + event.order_id.hex(),
         "client_id": event.client_id,
         "market": event.market,
-        "side": event.side,
-        "type": event.order_type,
-        "tif": event.tif,
+        "side": event.side or None,
+        "type": event.order_type or None,
+        "tif": event.tif or None,
         "state": "rejected",
         "reason": event.reason,
         "price": event.price or None,
-        "size": event.size,
+        "size": event.size or None,
         "filled": "0",
-        "remaining": event.size,
+        "remaining": event.size or None,
         "average_price": None,
         "fees": "0",
         "height": height,
@@ -236,6 +240,8 @@ def event_document(rules: Genesis, event: Event, *, height: int, time_ms: int) -
             | WithdrawalRequested()
         ):
             return _funds_document(rules, event)
+        case SealedCommitted() | SealedRevealed() | SealedCleared() | BondBurnt():
+            return _sealed_document(rules, event)
         case _:
             return staking_document(event)
 
@@ -308,6 +314,61 @@ def _funds_document(
                 "recipient": checksum_address(event.recipient),
                 "transaction": "0x" + event.transaction_hash.hex(),
             }
+
+
+def sealed_order_document(order_id: bytes, market: str, state: str, height: int) -> Document:
+    """Return the document of an order of which only the market is known."""
+    return {
+        "order_id": "0x" + order_id.hex(),
+        "client_id": "",
+        "market": market,
+        "side": None,
+        "type": None,
+        "tif": None,
+        "state": state,
+        "reason": "",
+        "price": None,
+        "size": None,
+        "filled": "0",
+        "remaining": None,
+        "average_price": None,
+        "fees": "0",
+        "height": height,
+        "children": [],
+    }
+
+
+_SEALED_NAMES: Final = {
+    SealedCommitted: "sealed_committed",
+    SealedRevealed: "sealed_revealed",
+    BondBurnt: "bond_burnt",
+}
+
+
+def _sealed_document(
+    rules: Genesis, event: SealedCommitted | SealedRevealed | SealedCleared | BondBurnt
+) -> Document:
+    spec = rules.market_specs[event.market]
+    if isinstance(event, SealedCleared):
+        return {
+            "event": "sealed_cleared",
+            "market": event.market,
+            "batch": event.batch,
+            "price": price_text(spec, event.price) if event.price else None,
+            "size": size_text(spec, event.lots),
+            "orders": event.orders,
+        }
+    document: Document = {
+        "event": _SEALED_NAMES[type(event)],
+        "account": account_text(event.account, event.subaccount),
+        "order_id": "0x" + event.order_id.hex(),
+        "market": event.market,
+        "batch": event.batch,
+        "bond": quote_text(spec, event.bond),
+    }
+    if isinstance(event, SealedCommitted):
+        document["commitment"] = "0x" + event.commitment.hex()
+    return document
 
 
 def disagreement_document(disagreement: Disagreement | DepositDisagreement) -> Document:

@@ -5,7 +5,8 @@ Rules (P1)
         chain's and `salt` the genesis hash, so a signature counts on one network only.
     S2. The message has the action's own fields under their own names, with `account` and `nonce`
         before them; a wallet shows what will happen, in human numbers.
-    S3. Items of a batch are typed structs of their own, without account and nonce.
+    S3. Items of a batch, and an order that is revealed, are typed structs of their own, without
+        account and nonce.
     S4. What validators sign (`VALIDATOR_ACTIONS`) is no typed data and has no place here.
 
 One table drives the digest and the document for wallets, so they can not drift apart. The digest is
@@ -29,8 +30,10 @@ from omninode.dex.actions import (
     Batch,
     CancelAll,
     CancelOrder,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     RevokeAgent,
     Transfer,
     Withdraw,
@@ -94,6 +97,13 @@ _FIELDS: Final[dict[type[Any], tuple[tuple[str, str], ...]]] = {
         ("recipient", "address"),
     ),
     Batch: (("cancels", "Cancel[]"), ("replaces", "Replace[]"), ("orders", "Order[]")),
+    CommitSealed: (
+        _SUBACCOUNT,
+        ("market", "string"),
+        ("bond", "string"),
+        ("commitment", "bytes32"),
+    ),
+    RevealSealed: (("commit", "bytes32"), ("order", "Order"), ("salt", "bytes32")),
 }
 
 _ITEMS: Final[dict[str, type[Any]]] = {
@@ -101,7 +111,13 @@ _ITEMS: Final[dict[str, type[Any]]] = {
     "Order": PlaceOrder,
     "Replace": ReplaceOrder,
 }
-"""Names of batch items (S3), in the alphabetical order that EIP-712 asks for."""
+"""Names of the structs inside others (S3), in the alphabetical order that EIP-712 asks for."""
+
+_INNER: Final[dict[type[Any], tuple[str, ...]]] = {
+    Batch: tuple(_ITEMS),
+    RevealSealed: ("Order",),
+}
+"""Which of them an action has."""
 
 
 def _encode_type(name: str, fields: tuple[tuple[str, str], ...]) -> str:
@@ -133,6 +149,7 @@ _ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
     "bool": _encode_integer,
     "uint32": _encode_integer,
     "uint64": _encode_integer,
+    "bytes32": bytes,
 }
 
 
@@ -170,14 +187,21 @@ def _items_encoder(layout: _Layout) -> Callable[[tuple[Any, ...]], bytes]:
     return encode_items
 
 
+def _item_encoder(layout: _Layout) -> Callable[[Any], bytes]:
+    def encode_item(value: msgspec.Struct) -> bytes:
+        return _hash_struct(layout, b"", value)
+
+    return encode_item
+
+
 _ENCODERS.update({f"{name}[]": _items_encoder(_item_layout(name)) for name in _ITEMS})
+_ENCODERS.update({name: _item_encoder(_item_layout(name)) for name in _ITEMS})
 
 
 def _action_layout(action: type[Any]) -> _Layout:
     fields = _FIELDS[action]
     text = _encode_type(action.__name__, (*_HEAD, *fields))
-    if action is Batch:
-        text += "".join(_encode_type(name, _FIELDS[item]) for name, item in _ITEMS.items())
+    text += "".join(_encode_type(name, _FIELDS[_ITEMS[name]]) for name in _INNER.get(action, ()))
     encoders = tuple(_ENCODERS[kind] for _, kind in fields)
     return _Layout(keccak256(text.encode()), _reader(fields), encoders)
 
@@ -226,8 +250,7 @@ def typed_data(action: Action, *, account: bytes, nonce: int, domain: Domain) ->
     """
     name = type(action).__name__
     types = {"EIP712Domain": _DOMAIN_FIELDS, name: (*_HEAD, *_FIELDS[type(action)])}
-    if isinstance(action, Batch):
-        types.update({item: _FIELDS[kind] for item, kind in _ITEMS.items()})
+    types.update({item: _FIELDS[_ITEMS[item]] for item in _INNER.get(type(action), ())})
     message = {"account": checksum_address(account), "nonce": nonce, **_fields_to_json(action)}
     return {
         "types": {
@@ -254,6 +277,8 @@ def _value_to_json(value: object, kind: str) -> object:
     match value:
         case bytes():
             return checksum_address(value) if kind == "address" else "0x" + value.hex()
+        case msgspec.Struct():
+            return _fields_to_json(value)
         case tuple():
             return [
                 _fields_to_json(item) if isinstance(item, msgspec.Struct) else item

@@ -57,9 +57,10 @@ class OrderRecord(msgspec.Struct, frozen=True, array_like=True):
 class OrderUpdated(msgspec.Struct, frozen=True, array_like=True, tag="order"):
     """An order was placed, filled, replaced or closed.
 
-    `state` is one of `open`, `partially_filled`, `filled`, `cancelled`; the last two are for ever.
-    `reason` says why it was cancelled: `user`, `self_trade`, `unfilled` (the rest of an IOC or
-    market order), `cancelled_before_arrival`.
+    `state` is one of `revealed` (it waits for its batch), `open`, `partially_filled`, `filled`,
+    `cancelled`; the last two are for ever. `reason` says why it was cancelled: `user`,
+    `self_trade`, `unfilled` (the rest of an IOC or market order), `cancelled_before_arrival`; the
+    rest of a sealed order also for what would refuse a new one.
     """
 
     order: OrderRecord
@@ -217,6 +218,50 @@ class HandoverCertified(msgspec.Struct, frozen=True, array_like=True, tag="hando
     certified: CertifiedHandover
 
 
+class SealedCommitted(msgspec.Struct, frozen=True, array_like=True, tag="sealed_committed"):
+    """An order was committed in the sealed lane; `bond` is held for it."""
+
+    order_id: bytes
+    account: bytes
+    subaccount: int
+    market: str
+    commitment: bytes
+    bond: bytes
+    batch: int
+
+
+class SealedRevealed(msgspec.Struct, frozen=True, array_like=True, tag="sealed_revealed"):
+    """A committed order was revealed in time; its bond came back."""
+
+    order_id: bytes
+    account: bytes
+    subaccount: int
+    market: str
+    bond: bytes
+    batch: int
+
+
+class SealedCleared(msgspec.Struct, frozen=True, array_like=True, tag="sealed_cleared"):
+    """A batch was cleared in one market at one price; price and lots are 0 if nothing traded."""
+
+    market: str
+    batch: int
+    price: int
+    lots: int
+    orders: int
+
+
+class BondBurnt(msgspec.Struct, frozen=True, array_like=True, tag="bond_burnt"):
+    """A committed order was not revealed in time; its bond went to the treasury."""
+
+    order_id: bytes
+    account: bytes
+    subaccount: int
+    market: str
+    bond: bytes
+    batch: int
+
+
 Event: TypeAlias = (
     OrderUpdated
     | OrderRejected
@@ -241,4 +286,8 @@ Event: TypeAlias = (
     | Rewarded
     | EpochEnded
     | EpochBegan
+    | SealedCommitted
+    | SealedRevealed
+    | SealedCleared
+    | BondBurnt
 )

@@ -29,8 +29,10 @@ from omninode.dex.actions import (
     Batch,
     CancelAll,
     CancelOrder,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     RevokeAgent,
     SignCheckpoint,
     SignHandover,
@@ -65,6 +67,7 @@ from omninode.dex.outcomes import (
     TransactionResult,
 )
 from omninode.dex.records import all_records, head_entry, load_records, take_changes
+from omninode.dex.sealed import execution as sealed_lane
 from omninode.dex.staking import execution as staking
 from omninode.dex.state import Context, State
 from omninode.dex.stored import HeadRecord
@@ -143,9 +146,11 @@ class Exchange:
         staking.begin_block(state, block.time_ms)
         state.nonces.begin_block(block.time_ms)
         state.client_ids.begin_block(block.time_ms)
+        sealed_lane.begin_block(state, block)
         results: dict[int, TransactionResult] = {}
         for index in execution_order(block.transactions, block.seed):
             results[index] = self._execute(block, block.transactions[index])
+        sealed_lane.end_block(state, block)
         state.nonces.end_block(block.height, block.time_ms)
         state.client_ids.end_block(block.height, block.time_ms)
         if state.staking.is_on:
@@ -315,6 +320,14 @@ def _statement(state: State, context: Context, action: staking.Statement) -> Ite
     return _DONE
 
 
+def _commit_sealed(state: State, context: Context, action: CommitSealed) -> Items:
+    return (sealed_lane.commit_sealed(state, context, action),)
+
+
+def _reveal_sealed(state: State, context: Context, action: RevealSealed) -> Items:
+    return (sealed_lane.reveal_sealed(state, context, action),)
+
+
 _HANDLERS: Final[dict[type[Action], Handler]] = {
     PlaceOrder: _place,
     CancelOrder: _cancel,
@@ -329,4 +342,6 @@ _HANDLERS: Final[dict[type[Action], Handler]] = {
     SignCheckpoint: _sign_checkpoint,
     SignHandover: _sign_handover,
     **dict.fromkeys(STAKING_ACTIONS, _statement),
+    CommitSealed: _commit_sealed,
+    RevealSealed: _reveal_sealed,
 }

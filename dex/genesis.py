@@ -50,6 +50,7 @@ from omninode.dex.decimals import (
 )
 from omninode.dex.limits import GENESIS_BYTES_MAX
 from omninode.dex.markets import MarketSpec
+from omninode.dex.sealed.terms import GenesisSealed
 from omninode.encoding import encode
 from omninode.errors import ConfigError, Malformed, Rejected
 
@@ -204,6 +205,7 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     limits: AccountLimits = AccountLimits()
     settlement: GenesisSettlement | None = None
     staking: GenesisStaking | None = None
+    sealed: GenesisSealed = GenesisSealed()
 
     @cached_property
     def hash(self) -> bytes:
@@ -442,6 +444,7 @@ def _check_markets(genesis: Genesis) -> None:
             raise _WrongValue(f"{path}.maker_fee_ppm: must not be above taker_fee_ppm")
         try:
             genesis.market_spec(place)
+            genesis.sealed.least_bond(genesis.market_spec(place))
         except (Malformed, Rejected) as error:
             raise _WrongValue(f"{path}: {error}") from None
 

@@ -21,8 +21,16 @@ from omninode.dex.outcomes import HashParts, TransactionResult
 from omninode.encoding import encode
 
 MODULES: Final = (
-    "accounts", "orders", "markets", "nonces", "client_ids", "agents", "bridge", "staking",
-)  # fmt: skip
+    "accounts",
+    "orders",
+    "markets",
+    "nonces",
+    "client_ids",
+    "agents",
+    "bridge",
+    "staking",
+    "sealed",
+)
 
 Changes = list[tuple[bytes, bytes | None]]
 

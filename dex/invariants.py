@@ -82,9 +82,15 @@ def check_state(state: State, supply: dict[int, int]) -> None:
 
 
 def _check_holds(state: State, account: Account) -> None:
-    """Check that each balance holds exactly what the account's open orders hold."""
+    """Check that each balance holds exactly what the account's orders and bonds hold."""
     held: dict[int, int] = {}
-    for order in account.orders.values():
+    orders = list(account.orders.values())
+    for entry in state.sealed.of_account(account):
+        quote = state.markets[entry.market].spec.quote_asset
+        held[quote] = held.get(quote, 0) + entry.bond
+        if entry.order is not None:
+            orders.append(entry.order)
+    for order in orders:
         spec = state.markets[order.market].spec
         asset = spec.quote_asset if order.is_buy else spec.base_asset
         amount = order.hold if order.is_buy else order.remaining * spec.base_per_lot

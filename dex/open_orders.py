@@ -6,9 +6,12 @@ It tells the rest of the state and the event feed about every change of an order
 
 from __future__ import annotations
 
+from omninode.dex.accounts import Account
 from omninode.dex.book import Order
 from omninode.dex.events import Event, OrderRecord, OrderUpdated
-from omninode.encoding import amount_to_bytes
+from omninode.dex.fees import hold_needed
+from omninode.dex.markets import MarketSpec
+from omninode.encoding import amount_from_bytes, amount_to_bytes
 
 OPEN = "open"
 PARTIALLY_FILLED = "partially_filled"
@@ -61,6 +64,38 @@ class OpenOrders:
     def finished(self, order: Order, state: str, reason: str) -> None:
         """Report the end of an order that never rested."""
         self.events.append(OrderUpdated(order_record(order), state, reason))
+
+
+def restored_order(record: OrderRecord, account: Account, spec: MarketSpec) -> Order:
+    """Return the order that a record was made of, in no book yet."""
+    order = Order(
+        record.order_id,
+        account,
+        spec.name,
+        record.is_buy,
+        record.price,
+        record.size,
+        record.order_type,
+        record.tif,
+        record.post_only,
+        record.client_id,
+        record.height,
+        record.time_ms,
+    )
+    order.remaining = record.size - record.filled
+    order.notional = amount_from_bytes(record.notional)
+    order.fee_numerator = amount_from_bytes(record.fee_numerator)
+    order.fees = amount_from_bytes(record.fees)
+    order.sequence = record.sequence
+    if order.is_buy:
+        order.hold = hold_needed(
+            spec,
+            price=order.price,
+            remaining=order.remaining,
+            notional=order.notional,
+            fee_numerator=order.fee_numerator,
+        )
+    return order
 
 
 def order_record(order: Order) -> OrderRecord:

@@ -46,8 +46,8 @@ def place(state: State, context: Context, action: PlaceOrder, index: int) -> Ite
     try:
         if not context.may("trade"):
             raise Rejected("not_authorised", "the session key may not trade")
-        market = _market(state, action.market)
-        order = _new_order(state, context, market, action, order_id)
+        market = market_named(state, action.market)
+        order = new_order(state, context, market, action, order_id)
         buried = action.client_id and state.client_ids.is_buried(
             order.account.key, action.client_id, context.nonce
         )
@@ -75,7 +75,7 @@ def replace(state: State, context: Context, action: ReplaceOrder) -> ItemResult:
     try:
         if not context.may("trade"):
             raise Rejected("not_authorised", "the session key may not trade")
-        market = _market(state, action.market)
+        market = market_named(state, action.market)
         order = _find(state, context, action)
         if order is None or order.market != action.market:
             raise Rejected("unknown_order", "no such open order")
@@ -99,6 +99,37 @@ def replace(state: State, context: Context, action: ReplaceOrder) -> ItemResult:
         return _rest(state, market, order)
     state.open_orders.closed(order, FILLED, "")
     return _result(order, FILLED, "")
+
+
+def join_book(state: State, market: Market, order: Order) -> None:
+    """Let what an auction left of a limit order go on in the open book; it holds nothing.
+
+    What would refuse a new order ends it.
+    """
+    reason = _reason_to_end(state, market, order)
+    if reason:
+        state.open_orders.finished(order, CANCELLED, reason)
+        return
+    fills = match(market.book, order, order.price)
+    settle(market, order, fills, accounts=state.accounts, open_orders=state.open_orders)
+    if order.remaining:
+        state.open_orders.opened(order)
+        _rest(state, market, order)
+    else:
+        state.open_orders.finished(order, FILLED, "")
+
+
+def _reason_to_end(state: State, market: Market, order: Order) -> str:
+    account = order.account
+    if order.order_type == "market" or order.tif != "gtc":
+        return UNFILLED
+    if order.client_id and order.client_id in account.by_client_id:
+        return "duplicate_client_id"
+    if account.owner.open_orders >= state.genesis.limits.max_open_orders_per_account:
+        return "too_many_open_orders"
+    if not market.spec.is_in_band(order.price, market.last_price):
+        return "price_out_of_range"
+    return ""
 
 
 def cancel_one(state: State, context: Context, action: CancelOrder) -> ItemResult:
@@ -128,7 +159,7 @@ def cancel_all(state: State, context: Context, action: CancelAll) -> tuple[ItemR
     if not context.may("cancel"):
         raise Rejected("not_authorised", "the session key may not cancel")
     if action.market:
-        _market(state, action.market)
+        market_named(state, action.market)
     account = state.accounts.find(context.account, action.subaccount)
     if account is None:
         return ()
@@ -142,7 +173,12 @@ def cancel_all(state: State, context: Context, action: CancelAll) -> tuple[ItemR
     return tuple(results)
 
 
-def _market(state: State, name: str) -> Market:
+def market_named(state: State, name: str) -> Market:
+    """Return a market.
+
+    Raises:
+        Rejected: `unknown_market`.
+    """
     market = state.markets.get(name)
     if market is None:
         raise Rejected("unknown_market", f"there is no market {name}")
@@ -195,10 +231,15 @@ def _steps(text: str, decimals: int, step: int) -> int:
     return parse_steps(text, decimals, step) // step
 
 
-def _new_order(
+def new_order(
     state: State, context: Context, market: Market, action: PlaceOrder, order_id: bytes
 ) -> Order:
-    """Read an action into an order that is nowhere yet."""
+    """Read an action into an order that is nowhere yet.
+
+    Raises:
+        Rejected: `off_lot`, `off_tick`, `size_out_of_range`, `price_out_of_range`,
+            `insufficient_balance`.
+    """
     spec = market.spec
     size = _lots(spec, action.size)
     price = _ticks(spec, action.price) if action.price else 0
@@ -224,19 +265,15 @@ def _new_order(
 def _judge(state: State, market: Market, order: Order, slippage_ppm: int) -> int:
     """Return the worst price a new order may trade at, or refuse it (L2, L3)."""
     account = order.account
-    if order.client_id and (
-        order.client_id in account.by_client_id
-        or state.client_ids.is_used(account.key, order.client_id)
-    ):
-        raise Rejected("duplicate_client_id", f"{order.client_id} was used before")
+    check_client_id(state, order)
     if order.order_type == "market":
         limit = _market_limit(market, order.is_buy, slippage_ppm)
         best = -market.book.ask_keys[-1] if order.is_buy else market.book.bid_prices[-1]
-        _check_notional(market.spec, best * order.size)
+        check_notional(market.spec, best * order.size)
         _judge_market_funds(market, order, limit)
         return limit
     _check_price(market, order.price)
-    _check_notional(market.spec, order.price * order.size)
+    check_notional(market.spec, order.price * order.size)
     if order.tif == "gtc":
         most = state.genesis.limits.max_open_orders_per_account
         if account.owner.open_orders >= most:
@@ -245,18 +282,23 @@ def _judge(state: State, market: Market, order: Order, slippage_ppm: int) -> int
             raise Rejected("would_cross", "a post-only order would trade at once")
     elif order.tif == "fok":
         _check_fillable(market, order, order.price)
-    _check_funds(market.spec, order, order.price, order.remaining, released=0)
+    check_funds(market.spec, order, order.price, order.remaining, released=0)
     return order.price
 
 
 def _market_limit(market: Market, is_buy: bool, slippage_ppm: int) -> int:  # noqa: FBT001
-    """Return the slippage bound of a market order, rounded towards the best price."""
+    """Return the slippage bound of a market order from the best opposite price."""
     level = market.book.best_ask() if is_buy else market.book.best_bid()
     if level is None:
         raise Rejected("no_liquidity", f"nobody {'sells' if is_buy else 'buys'} now")
+    return slippage_bound(level.price, is_buy, slippage_ppm)
+
+
+def slippage_bound(price: int, is_buy: bool, slippage_ppm: int) -> int:  # noqa: FBT001
+    """Return the worst price of a market order, rounded towards `price`."""
     if is_buy:
-        return level.price * (PPM + slippage_ppm) // PPM
-    return -(-level.price * (PPM - slippage_ppm) // PPM)
+        return price * (PPM + slippage_ppm) // PPM
+    return -(-price * (PPM - slippage_ppm) // PPM)
 
 
 def _judge_market_funds(market: Market, order: Order, limit: int) -> None:
@@ -284,12 +326,12 @@ def _judge_replacement(market: Market, order: Order, *, size: int, price: int) -
     if size <= filled:
         raise Rejected("below_filled", "the new size must be above what is filled")
     _check_price(market, price)
-    _check_notional(market.spec, price * size)
+    check_notional(market.spec, price * size)
     if order.post_only and market.book.would_cross(order.is_buy, price):
         raise Rejected("would_cross", "a post-only order would trade at once")
     spec = market.spec
     released = order.hold if order.is_buy else order.remaining * spec.base_per_lot
-    _check_funds(spec, order, price, size - filled, released=released)
+    check_funds(spec, order, price, size - filled, released=released)
 
 
 def _check_price(market: Market, price: int) -> None:
@@ -297,7 +339,26 @@ def _check_price(market: Market, price: int) -> None:
         raise Rejected("price_out_of_range", "too far from the last trade, or too large")
 
 
-def _check_notional(spec: MarketSpec, notional: int) -> None:
+def check_client_id(state: State, order: Order) -> None:
+    """Refuse a client id that the subaccount used before (I1).
+
+    Raises:
+        Rejected: `duplicate_client_id`.
+    """
+    account = order.account
+    if order.client_id and (
+        order.client_id in account.by_client_id
+        or state.client_ids.is_used(account.key, order.client_id)
+    ):
+        raise Rejected("duplicate_client_id", f"{order.client_id} was used before")
+
+
+def check_notional(spec: MarketSpec, notional: int) -> None:
+    """Refuse an order that is too large or too small for its market.
+
+    Raises:
+        Rejected: `notional_out_of_range`, `below_min_notional`.
+    """
     if notional > spec.notional_max:
         raise Rejected("notional_out_of_range", f"above the largest order of {spec.name}")
     if notional < spec.notional_min:
@@ -312,10 +373,14 @@ def _check_fillable(market: Market, order: Order, limit: int) -> None:
         raise Rejected("fok_unfillable", "the book can not fill it whole")
 
 
-def _check_funds(
+def check_funds(
     spec: MarketSpec, order: Order, price: int, remaining: int, *, released: int
 ) -> None:
-    """Refuse what can not be paid in the worst case; the order holds `released` already."""
+    """Refuse what can not be paid in the worst case; `released` of it is held and comes free.
+
+    Raises:
+        Rejected: `insufficient_balance`.
+    """
     if order.is_buy:
         needed = hold_needed(
             spec,

@@ -2,7 +2,7 @@
 
 Rules
     R1. The first byte of a key names the module (`PREFIXES`); the rest has a fixed length per
-        module, in modules `bridge` and `staking` per kind of record (their `records`).
+        module, in modules `bridge`, `staking` and `sealed` per kind of record (their `records`).
     R2. Loading the records gives the state back exactly, also the priority of resting orders.
     R3. A changed record is encoded once per block, however often it changed.
     R4. The head record (height, time, app hash) is written every block and hashed in none.
@@ -17,14 +17,13 @@ import msgspec
 
 from omninode.crypto import ADDRESS_BYTES
 from omninode.dex.accounts import Balance
-from omninode.dex.book import Order
 from omninode.dex.bridge.records import bridge_records, load_bridge, take_bridge
 from omninode.dex.events import OrderRecord
-from omninode.dex.fees import hold_needed
 from omninode.dex.hashing import Changes
 from omninode.dex.limits import RECORD_BYTES_MAX
 from omninode.dex.markets import Market
-from omninode.dex.open_orders import order_record
+from omninode.dex.open_orders import order_record, restored_order
+from omninode.dex.sealed.records import load_sealed, sealed_records, take_sealed
 from omninode.dex.staking.records import load_staking, staking_records, take_staking
 from omninode.dex.state import State
 from omninode.dex.stored import (
@@ -46,10 +45,13 @@ PREFIXES: Final = {
     "agents": b"g",
     "bridge": b"b",
     "staking": b"v",
+    "sealed": b"l",
 }
 HEAD_KEY: Final = b"h"
 
-_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT, _BRIDGE, _STAKING = PREFIXES.values()
+_ACCOUNT, _ORDER, _MARKET, _NONCES, _CLIENT_IDS, _AGENT, _BRIDGE, _STAKING, _SEALED = (
+    PREFIXES.values()
+)
 _BALANCE_KEY_BYTES: Final = ADDRESS_BYTES + 2 + 2
 _T = TypeVar("_T")
 
@@ -71,6 +73,8 @@ def take_changes(state: State) -> dict[str, Changes]:
         changes["bridge"] = [(_BRIDGE + key, value) for key, value in take_bridge(state.bridge)]
     if state.staking.is_on:
         changes["staking"] = [(_STAKING + key, value) for key, value in take_staking(state)]
+    if state.sealed.changed_orders or state.sealed.changed_batches:
+        changes["sealed"] = [(_SEALED + key, value) for key, value in take_sealed(state.sealed)]
     for market in state.market_list:
         market.dirty = False
     state.accounts.clear()
@@ -103,6 +107,8 @@ def all_records(state: State) -> Iterator[tuple[bytes, bytes]]:
         yield _BRIDGE + key, value
     for key, value in staking_records(state):
         yield _STAKING + key, value
+    for key, value in sealed_records(state.sealed):
+        yield _SEALED + key, value
 
 
 def head_entry(head: HeadRecord) -> tuple[bytes, bytes]:
@@ -144,6 +150,7 @@ def load_records(state: State, records: Iterable[tuple[bytes, bytes]]) -> HeadRe
             state.agents.load(address, agent, _read(value, AgentRecord))
         load_staking(state, by_module[_STAKING])  # the bridge asks for the current set
         load_bridge(state, by_module[_BRIDGE])
+        load_sealed(state, by_module[_SEALED])
         return _read(heads[0][1], HeadRecord)
     except (Malformed, KeyError, IndexError) as error:
         raise StorageFault(f"a state record can not be read: {error}") from None
@@ -206,43 +213,13 @@ def _load_orders(state: State, entries: list[tuple[bytes, bytes]]) -> None:
     records.sort(key=lambda record: record.sequence)
     for record in records:
         market = state.markets[record.market]
-        order = _order(state, market, record)
+        account = state.accounts.account(record.account, record.subaccount)
+        order = restored_order(record, account, market.spec)
+        order.is_stored = True
         market.book.add(order)
         state.open_orders.opened(order)
     for market in state.market_list:
         market.book.touched.clear()
-
-
-def _order(state: State, market: Market, record: OrderRecord) -> Order:
-    order = Order(
-        record.order_id,
-        state.accounts.account(record.account, record.subaccount),
-        market=market.spec.name,
-        is_buy=record.is_buy,
-        price=record.price,
-        size=record.size,
-        order_type=record.order_type,
-        tif=record.tif,
-        post_only=record.post_only,
-        client_id=record.client_id,
-        height=record.height,
-        time_ms=record.time_ms,
-    )
-    order.remaining = record.size - record.filled
-    order.notional = amount_from_bytes(record.notional)
-    order.fee_numerator = amount_from_bytes(record.fee_numerator)
-    order.fees = amount_from_bytes(record.fees)
-    order.sequence = record.sequence
-    order.is_stored = True
-    if order.is_buy:
-        order.hold = hold_needed(
-            market.spec,
-            price=order.price,
-            remaining=order.remaining,
-            notional=order.notional,
-            fee_numerator=order.fee_numerator,
-        )
-    return order
 
 
 def _load_markets(state: State, entries: list[tuple[bytes, bytes]]) -> None:

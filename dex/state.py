@@ -12,6 +12,7 @@ from omninode.dex.genesis import Genesis
 from omninode.dex.markets import Market, MarketSpec
 from omninode.dex.nonces import Nonces
 from omninode.dex.open_orders import OpenOrders
+from omninode.dex.sealed.state import Sealed
 from omninode.dex.staking.epochs import Epochs
 from omninode.dex.staking.state import Staking
 
@@ -34,6 +35,7 @@ class State:
         self.validator_set = genesis.validator_set
         self.bridge = Bridge(genesis)
         self.staking = Staking(genesis, self.accounts)
+        self.sealed = Sealed()
         self.markets: dict[str, Market] = {
             name: Market(spec, self._pots(spec)) for name, spec in genesis.market_specs.items()
         }

@@ -39,8 +39,10 @@ from omninode.dex.actions import (
     AttestDeposits,
     Batch,
     CancelAll,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     SignCheckpoint,
     SignHandover,
     TimestampMs,
@@ -301,6 +303,10 @@ def check_stateless(transaction: Transaction, rules: Rules) -> None:
             check_withdrawal(withdraw, rules)
         case AttestDeposits() | SignCheckpoint() | SignHandover():
             _settlement_contract(rules)
+        case CommitSealed(market=market):
+            _market(market, rules)
+        case RevealSealed(order=order):
+            _check_grid(order.market, size=order.size, price=order.price, rules=rules)
         case Batch() as batch:
             items: tuple[PlaceOrder | ReplaceOrder, ...] = batch.replaces + batch.orders
             for item in items:

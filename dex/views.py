@@ -17,6 +17,7 @@ from omninode.dex.documents import (
     account_text,
     order_document,
     price_text,
+    sealed_order_document,
     size_text,
 )
 from omninode.dex.exchange import Exchange
@@ -25,6 +26,8 @@ from omninode.dex.invariants import supplies
 from omninode.dex.limits import BOOK_DEPTH_MAX
 from omninode.dex.markets import Market
 from omninode.dex.open_orders import OPEN, PARTIALLY_FILLED, order_record
+from omninode.dex.sealed.execution import REVEALED, SEALED
+from omninode.dex.sealed.limits import COMMITS_PER_ACCOUNT_MAX
 from omninode.dex.transaction import TRANSACTION_BYTES_MAX
 from omninode.errors import Rejected
 
@@ -74,9 +77,19 @@ def _subaccount(exchange: Exchange, account: Account) -> Document:
 
 
 def order_view(exchange: Exchange, order_id: bytes) -> Document | None:
-    """Return an open order, or None: closed and refused ones are in the history."""
+    """Return an open or sealed order, or None: closed and refused ones are in the history."""
     order = exchange.state.open_orders.by_id.get(order_id)
-    return None if order is None else _open_order(exchange, order)
+    return _sealed_order(exchange, order_id) if order is None else _open_order(exchange, order)
+
+
+def _sealed_order(exchange: Exchange, order_id: bytes) -> Document | None:
+    entry = exchange.state.sealed.by_order_id.get(order_id)
+    if entry is None:
+        return None
+    if entry.order is None:
+        return sealed_order_document(order_id, entry.market, SEALED, entry.height)
+    spec = exchange.state.markets[entry.market].spec
+    return order_document(spec, order_record(entry.order), REVEALED, "")
 
 
 def order_by_client_id_view(
@@ -224,4 +237,30 @@ def limits_view(exchange: Exchange, address: bytes) -> Document:
         "nonce_window_ms": rules.consensus.nonce_window_ms,
         "nonce_min": max(0, exchange.time_ms - rules.consensus.nonce_window_ms),
         "nonce_max": exchange.time_ms + rules.consensus.nonce_window_ms,
+        "sealed": _sealed_lane(exchange, address),
+    }
+
+
+def _sealed_lane(exchange: Exchange, address: bytes) -> Document:
+    """Return the sealed lane's terms, what an account has in it, and where its batches are."""
+    sealed, terms = exchange.state.sealed, exchange.rules.sealed
+    return {
+        "bond_ppm": terms.bond_ppm,
+        "bond_minimum": terms.bond_minimum,
+        "collect_ms": terms.collect_ms,
+        "window_ms": terms.window_ms,
+        "window_max_ms": terms.window_max_ms,
+        "leaders": terms.leaders,
+        "commits": sealed.count_of_owner(address),
+        "commits_max": COMMITS_PER_ACCOUNT_MAX,
+        "batches": [
+            {
+                "batch": batch.number,
+                "stage": batch.stage,
+                "leaders_seen": len(batch.leaders),
+                "leaders_needed": batch.leaders_needed,
+                "opened_ms": batch.opened_ms or None,
+            }
+            for batch in sealed.batches
+        ],
     }

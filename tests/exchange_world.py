@@ -214,11 +214,18 @@ class World:
         made.set_signer(agent or account)
         return made
 
-    def apply(self, *transactions: Transaction, after_ms: int = BLOCK_MS) -> BlockOutcome:
-        """Apply one block, store its writes and check every invariant."""
+    def apply(
+        self, *transactions: Transaction, after_ms: int = BLOCK_MS, **block: Any
+    ) -> BlockOutcome:
+        """Apply one block, store its writes and check every invariant.
+
+        `block` are further fields of `BlockInput`.
+        """
         exchange = self.exchange
         outcome = exchange.apply(
-            BlockInput(exchange.height + 1, exchange.time_ms + after_ms, self.seed, transactions)
+            BlockInput(
+                exchange.height + 1, exchange.time_ms + after_ms, self.seed, transactions, **block
+            )
         )
         for key, value in outcome.writes.items():
             if value is None:

@@ -28,6 +28,10 @@ HINTS: Final[Mapping[str, str]] = {
     "fok_unfillable": "make it smaller, or use --tif ioc",
     "duplicate_client_id": "choose another --client-id",
     "too_many_open_orders": "cancel some first",
+    "bond_too_small": "give a larger --bond",
+    "too_many_commits": "wait until a batch is cleared",
+    "batch_full": "wait until a batch is cleared",
+    "self_trade": "place only one side, or prices that do not cross",
     "same_account": "name another account or subaccount",
 }
 """What to do next, by the exchange's reason."""

@@ -17,13 +17,15 @@ from typing import Final
 
 import trio
 
-from omninode.dex.actions import Batch, PlaceOrder
+from omninode.dex.actions import Batch, CommitSealed, PlaceOrder
 from omninode.dex.events import (
     AgentApproved,
     AgentRevoked,
     Event,
     OrderRejected,
     OrderUpdated,
+    SealedCommitted,
+    SealedRevealed,
     Trade,
     Transferred,
     WithdrawalRequested,
@@ -155,8 +157,8 @@ def _orders_in(event: Event) -> tuple[bytes, ...]:
     match event:
         case OrderUpdated(order=order):
             return (order.order_id,)
-        case OrderRejected(order_id=identifier):
-            return (identifier,)
+        case OrderRejected() | SealedCommitted() | SealedRevealed():
+            return (event.order_id,)
         case Trade():
             return (event.taker_order_id, event.maker_order_id)
         case _:
@@ -174,7 +176,7 @@ def _receipt(committed: CommittedBlock, index: int, events: _EventsByOrder) -> R
 def order_ids(transaction: Transaction) -> list[bytes]:
     """Return the ids of the orders that a transaction places, in order."""
     match transaction.action:
-        case PlaceOrder():
+        case PlaceOrder() | CommitSealed():
             return [order_id(transaction.hash, 0)]
         case Batch(orders=orders):
             return [order_id(transaction.hash, index) for index in range(len(orders))]

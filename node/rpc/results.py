@@ -13,7 +13,15 @@ import msgspec
 from omninode.node.rpc.settlement_results import SettlementShown
 
 OrderState = Literal[
-    "received", "open", "partially_filled", "filled", "cancelled", "rejected", "expired"
+    "received",
+    "sealed",
+    "revealed",
+    "open",
+    "partially_filled",
+    "filled",
+    "cancelled",
+    "rejected",
+    "expired",
 ]
 Level = Annotated[
     list[str], msgspec.Meta(min_length=2, max_length=2, description="`[price, size]`")
@@ -133,6 +141,33 @@ class Validators(TypedDict):
     validators: list[ValidatorRow]
 
 
+class SealedBatch(TypedDict):
+    """A batch of the sealed lane, named by the height of its first commitment."""
+
+    batch: int
+    stage: Literal["collecting", "waiting", "open", "closed"]
+    leaders_seen: int
+    leaders_needed: int
+    opened_ms: int | None
+
+
+class SealedLane(TypedDict):
+    """The sealed lane's terms and batches; `commits` are the account's that are not cleared.
+
+    A bond is at least `bond_ppm` of the order's notional and `bond_minimum` of the quote asset.
+    """
+
+    bond_ppm: int
+    bond_minimum: str
+    collect_ms: int
+    window_ms: int
+    window_max_ms: int
+    leaders: int
+    commits: int
+    commits_max: int
+    batches: list[SealedBatch]
+
+
 class Limits(TypedDict):
     """What an account may still send, and the bounds of what anybody may."""
 
@@ -148,6 +183,7 @@ class Limits(TypedDict):
     nonce_window_ms: int
     nonce_min: int
     nonce_max: int
+    sealed: SealedLane
 
 
 class ItemOutcome(TypedDict, total=False):
@@ -395,20 +431,23 @@ class Account(TypedDict):
 
 
 class Order(TypedDict):
-    """An order. `height` is that of the block that placed or ended it."""
+    """An order. `height` is that of the block that placed or ended it.
+
+    What a sealed order hides is null.
+    """
 
     order_id: str
     client_id: str
     market: str
-    side: Literal["buy", "sell"]
-    type: str
-    tif: str
+    side: Literal["buy", "sell"] | None
+    type: str | None
+    tif: str | None
     state: OrderState
     reason: str
     price: str | None
-    size: str
+    size: str | None
     filled: str
-    remaining: str
+    remaining: str | None
     average_price: str | None
     fees: str
     height: int

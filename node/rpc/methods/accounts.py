@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from omninode.crypto import checksum_address
-from omninode.dex.actions import Batch, PlaceOrder
-from omninode.dex.documents import fill_document, order_document, rejected_order_document
+from omninode.dex.actions import Batch, CommitSealed, PlaceOrder
+from omninode.dex.documents import (
+    fill_document,
+    order_document,
+    rejected_order_document,
+    sealed_order_document,
+)
 from omninode.dex.events import OrderRejected
 from omninode.dex.views import (
     account_view,
@@ -97,9 +102,11 @@ def get_open_orders(context: Context[Services], params: GetOpenOrders) -> Docume
 
 @method("omni_getOrder", result=results.Order, errors=("unknown_order",))
 def get_order(context: Context[Services], params: GetOrder) -> Document:
-    """Return an order, open or ended; by client id, an open one.
+    """Return an order, open, sealed or ended; by client id, an open one.
 
-    An order of a transaction that was acknowledged here and is not final yet is `received`.
+    An order of a transaction that was acknowledged here and is not final yet is `received`. Of a
+    sealed order only the market is known until it is `revealed`; not revealed in time, it ends
+    `rejected`.
     """
     node = context.node
     if params.order_id is not None and params.address is None and params.client_id is None:
@@ -144,6 +151,9 @@ def _received_order(node: Services, order_id: bytes) -> Document | None:
     if held is None:
         return None
     action = held.action
+    if isinstance(action, CommitSealed):
+        height = node.exchange.height
+        return sealed_order_document(order_id, action.market, "received", height)
     orders = action.orders if isinstance(action, Batch) else (action,)
     order = orders[order_ids(held).index(order_id)]
     assert isinstance(order, PlaceOrder)

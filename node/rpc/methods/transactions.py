@@ -19,6 +19,8 @@ from omninode.dex.events import (
     Event,
     OrderRejected,
     OrderUpdated,
+    SealedCommitted,
+    SealedRevealed,
     Trade,
     Transferred,
     WithdrawalRequested,
@@ -202,8 +204,8 @@ def _events_of(
         match event:
             case OrderUpdated(order=order):
                 concerned = order.order_id in orders
-            case OrderRejected(order_id=order_id):
-                concerned = order_id in orders
+            case OrderRejected() | SealedCommitted() | SealedRevealed():
+                concerned = event.order_id in orders
             case Trade():
                 concerned = event.taker_order_id in orders or event.maker_order_id in orders
             case Transferred():

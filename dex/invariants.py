@@ -9,6 +9,7 @@ from __future__ import annotations
 from omninode.dex.accounts import Account
 from omninode.dex.book import check_book
 from omninode.dex.bridge.checks import check_bridge
+from omninode.dex.staking.checks import check_staking
 from omninode.dex.state import State
 from omninode.errors import BrokenInvariant
 
@@ -69,6 +70,7 @@ def check_state(state: State, supply: dict[int, int]) -> None:
             name = state.genesis.assets[asset].name
             raise BrokenInvariant(f"{now.get(asset, 0)} units of {name}, not {expected}")
     check_bridge(state)
+    check_staking(state)
     resting = sum(check_book(market.book) for market in state.market_list)
     if resting != len(state.open_orders.by_id):
         raise BrokenInvariant(f"{resting} orders rest, {len(state.open_orders.by_id)} are open")

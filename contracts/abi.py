@@ -16,13 +16,14 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 
 from omninode.contracts.artifacts import load_artifact
-from omninode.contracts.events import Checkpointed, ContractEvent, Deposited, Withdrawn
+from omninode.contracts.events import Checkpointed, ContractEvent, Deposited, Rotated, Withdrawn
 from omninode.contracts.web3_library import web3
 from omninode.contracts.wire import Log
 from omninode.crypto import checksum_address, parse_address
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
 from omninode.dex.bridge.deposits import Deposit, StakeChange
 from omninode.dex.bridge.evm import compact_signature, signer_bitmap
+from omninode.dex.bridge.handover import CertifiedHandover
 from omninode.encoding import amount_to_bytes
 from omninode.errors import Malformed
 
@@ -65,6 +66,7 @@ _MAKERS: Final[dict[str, Callable[[Mapping[str, Any]], ContractEvent]]] = {
     "StakeChanged": _stake_changed,
     "Checkpointed": lambda values: Checkpointed(values["number"]),
     "Withdrawn": lambda values: Withdrawn(values["index"]),
+    "ValidatorsRotated": lambda values: Rotated(values["epoch"]),
 }
 
 
@@ -163,6 +165,15 @@ class SettlementAbi:
         data = self._contract.encode_abi(
             "submitCheckpoint", args=[fields, list(validators), bitmap, signatures]
         )
+        return bytes.fromhex(data[2:])
+
+    def rotate_validators(self, certified: CertifiedHandover) -> bytes:
+        """Return the call data of `rotateValidators`."""
+        handover = certified.handover
+        bitmap = signer_bitmap(index for index, _ in certified.signatures)
+        signatures = b"".join(compact_signature(bytes(s)) for _, s in certified.signatures)
+        arguments = [handover.next_epoch, handover.next_set_hash, list(handover.words)]
+        data = self._contract.encode_abi("rotateValidators", args=[*arguments, bitmap, signatures])
         return bytes.fromhex(data[2:])
 
     def error_name(self, data: object) -> str | None:

@@ -85,7 +85,8 @@ class ConfirmedLog:
                 "the stored settlement log is of another contract than genesis names",
                 hint="`omninode reset` removes it, and the node reads the chain again",
             )
-        ledger = Ledger(Cursor(progress.deposit_count, progress.deposit_hash), progress.checkpoint)
+        cursor = Cursor(progress.deposit_count, progress.deposit_hash)
+        ledger = Ledger(cursor, progress.checkpoint, progress.epoch)
         return Anchor(progress.number, progress.hash), ledger
 
     async def commit(
@@ -110,6 +111,7 @@ class ConfirmedLog:
             ledger.deposits.count,
             ledger.deposits.hash,
             ledger.checkpoint,
+            ledger.epoch,
         )
         batch: list[tuple[bytes, bytes | None]] = [
             (self._column + PROGRESS, encode(progress)),

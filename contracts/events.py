@@ -4,7 +4,7 @@ Rules
     V1. Deposits, and entries of stake among them, are numbered from 0 without gaps, and each
         carries the rolling hash over all so far; logs that do not continue both are not the
         contract's, whoever tells them.
-    V2. Numbers of checkpoints only rise. A withdrawal is paid once.
+    V2. Numbers of checkpoints and epochs only rise. A withdrawal is paid once.
 
 Pure: `abi` decodes, `confirmed` stores.
 """
@@ -43,7 +43,14 @@ class Withdrawn:
     index: int
 
 
-ContractEvent: TypeAlias = Deposited | Checkpointed | Withdrawn
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """Another validator set has taken over."""
+
+    epoch: int
+
+
+ContractEvent: TypeAlias = Deposited | Checkpointed | Withdrawn | Rotated
 """What `abi` decodes; the contract's other events are passed over."""
 
 
@@ -54,10 +61,12 @@ class Ledger:
     Attributes:
         deposits: How many deposits, and their rolling hash.
         checkpoint: Number of the newest checkpoint; 0 before the first.
+        epoch: The epoch of the validators that it trusts.
     """
 
     deposits: Cursor
     checkpoint: int = 0
+    epoch: int = 0
 
 
 def fold(ledger: Ledger, events: Sequence[tuple[Log, ContractEvent]]) -> Ledger:
@@ -66,7 +75,8 @@ def fold(ledger: Ledger, events: Sequence[tuple[Log, ContractEvent]]) -> Ledger:
     Raises:
         Malformed: They do not continue it (V1, V2).
     """
-    count, rolling, checkpoint = ledger.deposits.count, ledger.deposits.hash, ledger.checkpoint
+    count, rolling = ledger.deposits.count, ledger.deposits.hash
+    checkpoint, epoch = ledger.checkpoint, ledger.epoch
     for log, event in events:
         match event:
             case Deposited():
@@ -83,6 +93,12 @@ def fold(ledger: Ledger, events: Sequence[tuple[Log, ContractEvent]]) -> Ledger:
                         f"checkpoint {event.number} after {checkpoint} in block {log.block_number}"
                     )
                 checkpoint = event.number
+            case Rotated():
+                if event.epoch <= epoch:
+                    raise Malformed(
+                        f"epoch {event.epoch} after {epoch} in block {log.block_number}"
+                    )
+                epoch = event.epoch
             case Withdrawn():
                 pass
-    return Ledger(Cursor(count, rolling), checkpoint)
+    return Ledger(Cursor(count, rolling), checkpoint, epoch)

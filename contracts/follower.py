@@ -21,7 +21,8 @@ import trio
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.branch import Anchor, AskStretch
 from omninode.contracts.confirmed import ConfirmedLog
-from omninode.contracts.events import Checkpointed, ContractEvent, Ledger, Withdrawn, fold
+from omninode.contracts.errands import Held
+from omninode.contracts.events import Checkpointed, ContractEvent, Ledger, Rotated, Withdrawn, fold
 from omninode.contracts.failures import EndpointFailure
 from omninode.contracts.following import (
     Agreed,
@@ -81,6 +82,7 @@ class Follower:
         self._disagreement = ""
         self._tip_logs: list[Log] = []
         self._seen_checkpoint = 0
+        self._seen_epoch = 0
         self._seen_claims: frozenset[int] = frozenset()
         self._settling = trio.Lock()
         self._moved = trio.Event()
@@ -109,6 +111,12 @@ class Follower:
     def newest_checkpoint(self) -> int:
         """Number of the newest checkpoint in a block that a majority has; 0 before the first."""
         return max(self._confirmed.ledger.checkpoint, self._seen_checkpoint)
+
+    @property
+    def held(self) -> Held:
+        """What the contract has in blocks that a majority has."""
+        epoch = max(self._confirmed.ledger.epoch, self._seen_epoch)
+        return Held(epoch, self.newest_checkpoint)
 
     def is_claimed(self, index: int) -> bool:
         """Whether a withdrawal was paid out in a block that a majority has."""
@@ -338,7 +346,7 @@ class Follower:
         if logs == self._tip_logs:
             return
         self._tip_logs = logs
-        checkpoint = 0
+        checkpoint = epoch = 0
         claimed: set[int] = set()
         try:
             events = self._decode(logs)
@@ -347,11 +355,13 @@ class Follower:
         for _, event in events:
             if isinstance(event, Checkpointed):
                 checkpoint = max(checkpoint, event.number)
+            elif isinstance(event, Rotated):
+                epoch = max(epoch, event.epoch)
             elif isinstance(event, Withdrawn):
                 claimed.add(event.index)
-        claims = frozenset(claimed)
-        if (checkpoint, claims) != (self._seen_checkpoint, self._seen_claims):
-            self._seen_checkpoint, self._seen_claims = checkpoint, claims
+        seen = checkpoint, epoch, frozenset(claimed)
+        if seen != (self._seen_checkpoint, self._seen_epoch, self._seen_claims):
+            self._seen_checkpoint, self._seen_epoch, self._seen_claims = seen
             self._on_change()
 
     # --- Deep reorganisations (L3) ---------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.endpoint import Endpoint
+from omninode.contracts.errands import Errands
 from omninode.contracts.follower import Follower
 from omninode.contracts.ports import Call, Store
 from omninode.contracts.relay import Relay
@@ -16,6 +18,7 @@ from omninode.contracts.service import ChainSide
 from omninode.contracts.source import ContractTerms, Source
 from omninode.crypto import SigningKey, parse_address
 from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
+from omninode.dex.bridge.execution import STAKE_ASSET
 from omninode.dex.exchange import Exchange
 
 
@@ -41,7 +44,7 @@ def open_chain_side(
     *,
     column: bytes,
     payer: SigningKey | None,
-    index: int | None,
+    me: bytes | None,
     on_change: Callable[[], None],
     on_call: Callable[[Call], None],
 ) -> ChainSide:
@@ -52,8 +55,8 @@ def open_chain_side(
         exchange: For genesis and the newest certified checkpoint.
         store: The database.
         column: The byte its keys begin with.
-        payer: The key of the gas account; `None` where no checkpoints are sent.
-        index: This validator's place in the set, if it has one.
+        payer: The key of the gas account; `None` where nothing is sent.
+        me: The address of the vote key, if there is one.
         on_change: Called when the chain has moved.
         on_call: Told about every call of an endpoint.
 
@@ -71,12 +74,22 @@ def open_chain_side(
         tokens=tuple(parse_address(asset.token) for asset in rules.assets if asset.token),
         epoch=epoch,
         set_hash=validator_set_hash(epoch, words),
+        stake_token=rules.asset_token(STAKE_ASSET),
     )
     endpoints = [
         Endpoint(url, timeout_s=settings.request_timeout_s, on_call=on_call)
         for url in settings.endpoints
     ]
-    sources = [Source(endpoint, abi=abi, domain=domain, terms=made_with) for endpoint in endpoints]
+    sources = [
+        Source(
+            endpoint,
+            abi=abi,
+            domain=domain,
+            terms=made_with,
+            later_set_hash=bridge.handovers.set_hash,
+        )
+        for endpoint in endpoints
+    ]
     confirmed = ConfirmedLog(store, column=column, domain=domain, start_block=terms.start_block)
     follower = Follower(
         sources,
@@ -87,13 +100,23 @@ def open_chain_side(
         on_change=on_change,
     )
     relay = None
-    if payer is not None and index is not None:
+    if payer is not None and me is not None:
         relay = Relay(
             GasAccount(payer, store, column=column, chain_id=domain.chain_id),
             abi=abi,
             follower=follower,
-            certified=lambda: bridge.checkpoints.certified,
-            validators=words,
-            index=index,
+            errands=Errands(
+                abi,
+                certified=lambda: bridge.checkpoints.certified,
+                words=bridge.handovers.words_of,
+                handover=bridge.handovers.after,
+            ),
+            turn=partial(_turn, exchange, me),
         )
     return ChainSide(follower, confirmed, relay)
+
+
+def _turn(exchange: Exchange, me: bytes) -> tuple[int | None, int]:
+    """Return a validator's place in the current set, if it has one, and the set's size."""
+    validators = exchange.state.validator_set
+    return validators.index_of(me), len(validators.validators)

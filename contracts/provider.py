@@ -136,6 +136,15 @@ class ContractReader:
             epoch = await self._contract.functions.epoch().call()
             return int(epoch), bytes(await self._contract.functions.validatorSetHash().call())
 
+    async def stake_token(self) -> bytes:
+        """Return the token that is staked; zeros if there is no staking.
+
+        Raises:
+            ChainError: The endpoint failed or refused.
+        """
+        with judged(self._name):
+            return bytes.fromhex((await self._contract.functions.stakeToken().call())[2:])
+
     async def receipt_status(self, transaction_hash: bytes) -> int | None:
         """Return 1 if a transaction is in a block and succeeded, 0 if it failed, else `None`.
 

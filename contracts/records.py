@@ -41,6 +41,7 @@ class StoredProgress(msgspec.Struct, frozen=True, array_like=True):
     deposit_count: int
     deposit_hash: bytes
     checkpoint: int
+    epoch: int = 0
 
 
 class StoredDeposit(msgspec.Struct, frozen=True, array_like=True):
@@ -55,11 +56,12 @@ class StoredDeposit(msgspec.Struct, frozen=True, array_like=True):
 class StoredSend(msgspec.Struct, frozen=True, array_like=True):
     """Transactions of one nonce, of which the chain takes one; written before any is sent.
 
-    `raws` are the signed bytes, the newest last; each has a higher fee than those before.
+    `name` is what it brings; `raws` are the signed bytes, the newest last, each with a higher fee
+    than those before.
     """
 
     nonce: int
-    checkpoint: int
+    name: str
     raws: tuple[bytes, ...]
     max_fee: bytes
     tip: bytes

@@ -1,13 +1,13 @@
-"""Brings certified checkpoints to the contract: normally one validator, each in its turn.
+"""Brings the contract what is certified: normally one validator, each in its turn.
 
 Rules
-    R1. Anybody may bring a checkpoint and the contract takes each number once, newest first; so
-        nothing here is needed for safety, and only the newest certified checkpoint matters.
+    R1. Anybody may bring checkpoints and handovers, and the contract takes each once; so nothing
+        here is needed for safety. What comes next is said by `errands`.
     R2. It is the turn of validator `number mod n`, at once. Each next one waits `TURN_S` and a
-        block longer since the contract took its last one, so that one that fails is replaced,
+        block longer since the contract took something, so that one that fails is replaced,
         whatever is certified meanwhile, and gas is paid once, however rare blocks are.
-    R3. A transaction that is stuck is replaced by one with a higher fee and the checkpoint that is
-        the newest by then.
+    R3. A transaction that is stuck is replaced by one with a higher fee and what is to be brought
+        by then.
     R4. An account without money is told in the log and in the status, and asked again later.
     R5. A stuck transaction whose nonce the account has not come to, because the chain lost one
         before it or an endpoint told a wrong number, is given up and signed anew.
@@ -24,6 +24,7 @@ import structlog
 import trio
 
 from omninode.contracts.abi import SettlementAbi
+from omninode.contracts.errands import Errand, Errands, Held
 from omninode.contracts.fees import (
     ACCEPTED,
     NO_FUNDS,
@@ -35,7 +36,6 @@ from omninode.contracts.fees import (
 from omninode.contracts.follower import Follower
 from omninode.contracts.sending import GasAccount
 from omninode.contracts.source import Source
-from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
 from omninode.errors import ChainError, EndpointError
 
 TURN_S: Final = 3.0
@@ -45,41 +45,38 @@ STUCK_S: Final = 30.0
 FAILURE_PAUSE_S: Final = 2.0
 EMPTY_PAUSE_S: Final = 15.0
 
-_STALE: Final = "StaleCheckpoint"
-
 log = structlog.get_logger(subsystem="settlement")
 
 
 @dataclass(frozen=True, slots=True)
 class _Turns:
-    """Since when the contract could have a newer checkpoint than `held` (R2).
+    """Since when the contract could have more than `held` (R2).
 
     Attributes:
-        held: The one it had then.
-        number: The one that was the newest then.
+        held: What it had then.
+        number: Of what was to be brought then.
         since: The time.
         height: The chain's height.
     """
 
-    held: int
+    held: Held
     number: int
     since: float
     height: int
 
 
 class Relay:
-    """Sends checkpoints from one validator's gas account.
+    """Sends transactions from one validator's gas account.
 
     Args:
         account: Pays.
         abi: The contract.
         follower: What the chain has, and which endpoints to use.
-        certified: Returns the newest certified checkpoint.
-        validators: The contract's words for the validator set.
-        index: This validator's place in it.
+        errands: What is to be brought.
+        turn: Returns this validator's place in the current set, if it has one, and the set's size.
 
     Attributes:
-        trouble: Why checkpoints are not sent from here, or empty.
+        trouble: Why nothing is sent from here, or empty.
         counts: What became of transactions: `sent`, `raised`, `done`, `failed`, `replaced`.
     """
 
@@ -89,23 +86,21 @@ class Relay:
         *,
         abi: SettlementAbi,
         follower: Follower,
-        certified: Callable[[], CertifiedCheckpoint | None],
-        validators: tuple[bytes, ...],
-        index: int,
+        errands: Errands,
+        turn: Callable[[], tuple[int | None, int]],
     ) -> None:
         self.trouble = ""
         self.counts: Final[Counter[str]] = Counter()
         self._account = account
         self._abi = abi
         self._follower = follower
-        self._certified = certified
-        self._validators = validators
-        self._index = index
+        self._errands = errands
+        self._turn = turn
         self._news = trio.Event()
         self._choice = 0
-        self._number = 0
-        self._turns = _Turns(-1, 0, 0.0, 0)
-        self._passed_over = 0
+        self._errand: Errand | None = None
+        self._turns = _Turns(Held(-1, -1), 0, 0.0, 0)
+        self._passed_over = (0, 0)
         self._sent_at = float("-inf")
         self._first_sent_at = float("-inf")
         self._looked_at_height: int | None = None
@@ -117,7 +112,7 @@ class Relay:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Bring checkpoints until cancelled."""
+        """Bring what is to be brought until cancelled."""
         task_status.started()
         while True:
             try:
@@ -135,14 +130,8 @@ class Relay:
 
     def _wait_s(self) -> float:
         """Return for how long nothing happens by itself."""
-        return LOOK_AGAIN_S if self._account.open is not None or self._is_waiting() else RESEND_S
-
-    def _is_waiting(self) -> bool:
-        return self._number > self._held
-
-    @property
-    def _held(self) -> int:
-        return max(self._follower.newest_checkpoint, self._passed_over)
+        is_busy = self._account.open is not None or self._errand is not None
+        return LOOK_AGAIN_S if is_busy else RESEND_S
 
     async def _step(self) -> float:
         """Do what is to be done now; returns how long to rest at least."""
@@ -151,10 +140,10 @@ class Relay:
             return LOOK_AGAIN_S
         if self._account.open is not None:
             return await self._pursue(sources)
-        certified = self._newest()
-        if certified is None or not self._is_waiting() or not self._is_my_turn():
+        errand = self._next()
+        if errand is None or not self._is_my_turn(errand):
             return LOOK_AGAIN_S
-        return await self._begin(certified, sources)
+        return await self._begin(errand, sources)
 
     def _sources(self) -> list[Source]:
         """Return the endpoints to use; another comes first after each failure."""
@@ -162,53 +151,57 @@ class Relay:
         first = self._choice % len(healthy) if healthy else 0
         return healthy[first:] + healthy[:first]
 
-    def _newest(self) -> CertifiedCheckpoint | None:
-        certified = self._certified()
-        if certified is not None:
-            self._number = certified.checkpoint.number
-        return certified
+    def _next(self) -> Errand | None:
+        """Return what is to be brought, unless the contract was found to have it."""
+        errand = self._errands.next(self._follower.held)
+        if errand is not None and errand.key <= self._passed_over:
+            errand = None
+        self._errand = errand
+        return errand
 
-    def _is_my_turn(self) -> bool:
-        """Whether this validator's time for the newest checkpoint has come (R2)."""
-        now, height, count = trio.current_time(), self._follower.chain_height, len(self._validators)
-        if self._turns.held != self._held:
-            self._turns = _Turns(self._held, self._number, now, height or 0)
+    def _is_my_turn(self, errand: Errand) -> bool:
+        """Whether this validator's time to bring it has come (R2)."""
+        index, count = self._turn()
+        if index is None:
+            return False
+        now, height, held = trio.current_time(), self._follower.chain_height, self._follower.held
+        if self._turns.held != held:
+            self._turns = _Turns(held, errand.number, now, height or 0)
         turns = self._turns
-        place = (self._index - turns.number) % count
+        place = (index - turns.number) % count
         is_late = now >= turns.since + place * TURN_S and (height or 0) - turns.height > place
-        return is_late or (self._index - self._number) % count == 0
+        return is_late or (index - errand.number) % count == 0
 
     # --- A new transaction -----------------------------------------------------------------------
 
-    async def _begin(self, certified: CertifiedCheckpoint, sources: list[Source]) -> float:
+    async def _begin(self, errand: Errand, sources: list[Source]) -> float:
         account, source = self._account, sources[0]
-        number = certified.checkpoint.number
-        data = self._abi.submit_checkpoint(certified, self._validators)
+        data = errand.encode()
         try:
             gas = await account.gas(source, to=self._abi.address, data=data)
         except EndpointError as error:
-            return self._not_taken(number, error)
+            return self._not_taken(errand, error)
         fee = await account.fee(source, base_fee=self._follower.base_fee(source))
         balance = await account.balance(source)
         if balance < gas * fee.max_fee:
             return self._is_empty(balance)
         nonce = await account.nonce(source)
         await account.sign(
-            nonce=nonce, checkpoint=number, to=self._abi.address, data=data, gas=gas, fee=fee
+            nonce=nonce, name=errand.name, to=self._abi.address, data=data, gas=gas, fee=fee
         )
         self._trouble("")
         self._first_sent_at = trio.current_time()
         self.counts["sent"] += 1
         return await self._send(sources)
 
-    def _not_taken(self, number: int, error: EndpointError) -> float:
-        """Note why the contract would not take a checkpoint."""
+    def _not_taken(self, errand: Errand, error: EndpointError) -> float:
+        """Note why the contract would not take it."""
         name = self._abi.error_name(error.data)
-        if name == _STALE:
-            self._passed_over = number  # Somebody else was quicker (R1).
+        if name in errand.overtaken_by:
+            self._passed_over = errand.key  # Somebody else was quicker (R1).
             return LOOK_AGAIN_S
         self._choice += 1
-        self._trouble(f"the contract would not take checkpoint {number}: {name or error}")
+        self._trouble(f"the contract would not take {errand.name}: {name or error}")
         return FAILURE_PAUSE_S
 
     def _is_empty(self, balance: int) -> float:
@@ -262,29 +255,28 @@ class Relay:
         return FAILURE_PAUSE_S
 
     async def _raise(self, sources: list[Source]) -> None:
-        """Replace the open transaction by one with a higher fee and the newest checkpoint (R3)."""
+        """Replace the open transaction by one with a higher fee and what is due now (R3)."""
         account, source = self._account, sources[0]
-        send, certified = account.open, self._newest()
-        if send is None or certified is None or not account.may_replace:
+        send, errand = account.open, self._next()
+        if send is None or errand is None or not account.may_replace:
             return
         now = await account.fee(source, base_fee=self._follower.base_fee(source))
         fee = raised_fee(account.open_fee, now)
         if fee is None:
-            self._trouble(f"checkpoint {send.checkpoint} is stuck at the highest fee")
+            self._trouble(f"{send.name} is stuck at the highest fee")
             return
-        data = self._abi.submit_checkpoint(certified, self._validators)
+        data = errand.encode()
         try:
             gas = await account.gas(source, to=self._abi.address, data=data)
         except EndpointError as error:
-            self._not_taken(certified.checkpoint.number, error)
+            self._not_taken(errand, error)
             return
-        number = certified.checkpoint.number
         await account.sign(
-            nonce=send.nonce, checkpoint=number, to=self._abi.address, data=data, gas=gas, fee=fee
+            nonce=send.nonce, name=errand.name, to=self._abi.address, data=data, gas=gas, fee=fee
         )
         self._first_sent_at = trio.current_time()
         self.counts["raised"] += 1
-        log.info("checkpoint_fee_raised", number=number, max_fee_wei=fee.max_fee)
+        log.info("relay_fee_raised", what=errand.name, max_fee_wei=fee.max_fee)
 
     async def _settled(self, outcome: str) -> None:
         send = self._account.open
@@ -292,8 +284,8 @@ class Relay:
         self._first_sent_at = self._sent_at = float("-inf")
         self._looked_at_height = None
         self.counts[outcome] += 1
-        number = 0 if send is None else send.checkpoint
+        what = "" if send is None else send.name
         if outcome == "done":
-            log.info("checkpoint_sent", number=number)
+            log.info("relay_brought", what=what)
         else:
-            log.info("checkpoint_not_needed", number=number, outcome=outcome)
+            log.info("relay_not_needed", what=what, outcome=outcome)

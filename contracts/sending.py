@@ -7,7 +7,7 @@ Rules
         nonce, so the chain takes one of them.
     J3. It is settled when one of them has a receipt, or the account's nonce has passed it. One that
         waits behind nonces that nobody uses is given up (R5 of `relay`); should it come after all,
-        the contract has its checkpoint or a newer one, or takes it.
+        the contract has what it brings or something newer, or takes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.get_logger(subsystem="settlement")
 
 
 class GasAccount:
-    """The account that pays for checkpoints, and its one transaction on the way.
+    """The account that pays for what is brought, and its one transaction on the way.
 
     Args:
         key: The account's key.
@@ -117,7 +117,7 @@ class GasAccount:
     # --- Sending ---------------------------------------------------------------------------------
 
     async def sign(
-        self, *, nonce: int, checkpoint: int, to: str, data: bytes, gas: int, fee: Fee
+        self, *, nonce: int, name: str, to: str, data: bytes, gas: int, fee: Fee
     ) -> None:
         """Sign a call and keep it, before it is sent (J1); with the open nonce, in its place (J2).
 
@@ -139,7 +139,7 @@ class GasAccount:
         before = self.open.raws if self.open is not None and self.open.nonce == nonce else ()
         send = StoredSend(
             nonce,
-            checkpoint,
+            name,
             (*before, bytes(signed.raw_transaction)),
             amount_to_bytes(fee.max_fee),
             amount_to_bytes(fee.tip),

@@ -3,7 +3,8 @@
 Rules
     S1. No fault of the chain, an endpoint or the gas account stops the node: it ends in a state
         that `status` tells. A full disk and a defect of ours do stop it, as everywhere.
-    S2. Only a validator attests, signs and relays; every node with endpoints follows. Signing needs
+    S2. Only a validator attests, signs and relays, and who has left still signs the handover to
+        those after it; every node with endpoints follows. Signing needs
         no endpoint, so checkpoints are certified also while the chain can not be reached, and the
         newest one catches up.
     S3. While halted, or while the node is fetching blocks it missed, nothing is said; but that the
@@ -26,7 +27,7 @@ from omninode.contracts.limits import FORWARDED_CALLS_MAX
 from omninode.contracts.statements import Statements
 from omninode.contracts.status import SettlementState, SettlementStatus
 from omninode.crypto import SigningKey, checksum_address
-from omninode.dex.actions import SignCheckpoint
+from omninode.dex.actions import SignCheckpoint, SignHandover
 from omninode.dex.bridge.state import Bridge
 from omninode.dex.exchange import Exchange
 
@@ -52,7 +53,7 @@ class ChainSide:
     Attributes:
         follower: Follows the contract.
         confirmed: What it confirmed, on disk.
-        relay: Brings checkpoints; `None` where none are sent.
+        relay: Brings checkpoints and handovers; `None` where none are sent.
     """
 
     follower: Follower
@@ -65,7 +66,8 @@ class SettlementService:
 
     Args:
         exchange: The newest executed state.
-        key: The vote key; `None` for a node that only follows.
+        key: The vote key; `None` for a node that only follows. It may be in the set or not: sets
+            change.
         statements: The validator's transactions; `None` likewise.
         is_behind: Whether the node is fetching blocks that the network has.
     """
@@ -216,6 +218,7 @@ class SettlementService:
                 await self._attest(self._statements)
                 if not self._contradiction:
                     await self._sign(self._statements)
+                    await self._hand_over(self._statements)
             await self._news.wait()
             self._news = trio.Event()
 
@@ -240,6 +243,8 @@ class SettlementService:
     async def _attest(self, statements: Statements) -> None:
         if self._chain is None or self._key is None or statements.is_open(DEPOSITS):
             return
+        if self._exchange.state.validator_set.index_of(self._key.address) is None:
+            return
         confirmed = self._chain.confirmed
         action = next_attestation(
             self._bridge.deposits, confirmed.ledger.deposits, confirmed, me=self._key.address
@@ -255,7 +260,17 @@ class SettlementService:
         newest = pending[max(pending)]
         number = newest.checkpoint.number
         name = f"checkpoint {number}"
-        index = self._exchange.rules.validator_set.index_of(key.address)
+        index = self._exchange.state.validator_set.index_of(key.address)
         if index is None or index in newest.signatures or statements.is_open(name):
             return
         await statements.say(name, SignCheckpoint(number, key.sign(newest.digest)))
+
+    async def _hand_over(self, statements: Statements) -> None:
+        """Sign the handovers that wait for this key, also after it has left the set."""
+        key = self._key
+        if key is None:
+            return
+        for next_epoch, pending in sorted(self._bridge.handovers.pending.items()):
+            name = f"handover {next_epoch}"
+            if pending.awaits(key.address) and not statements.is_open(name):
+                await statements.say(name, SignHandover(next_epoch, key.sign(pending.digest)))

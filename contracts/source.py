@@ -2,8 +2,9 @@
 
 Rules
     U1. Before anything counts, and again after every failure, the endpoint must be of the right
-        chain and show the right contract: chain id, code, genesis hash, tokens, and the validators
-        of genesis as long as it knows no later ones.
+        chain and show the right contract: chain id, code, genesis hash, tokens, what is staked, and
+        the validators that the exchange knows for the contract's epoch. A node that is behind does
+        not know those of later epochs.
     U2. An answer of the wrong form is the endpoint's failure, as silence is.
     U3. A range with too many logs for one answer is asked for in halves; a stretch with more than
         `LOGS_MAX` fails as too long, and `following` asks all endpoints for a shorter one.
@@ -60,11 +61,15 @@ class ContractTerms:
         tokens: The tokens it takes.
         epoch: The epoch of the validators of genesis.
         set_hash: `validator_set_hash` of them.
+        stake_token: What the exchange takes for stake, if anything.
+        is_staking: Whether the network needs that the contract takes stake.
     """
 
     tokens: tuple[bytes, ...]
     epoch: int
     set_hash: bytes
+    stake_token: bytes | None = None
+    is_staking: bool = False
 
 
 class Source:
@@ -75,6 +80,7 @@ class Source:
         abi: The contract.
         domain: The chain, the contract and the network it is for.
         terms: What the contract must have been made with.
+        later_set_hash: Returns the hash of the validators of a later epoch, if they are known.
     """
 
     def __init__(
@@ -84,12 +90,14 @@ class Source:
         abi: SettlementAbi,
         domain: SettlementDomain,
         terms: ContractTerms,
+        later_set_hash: Callable[[int], bytes | None] = lambda _: None,
     ) -> None:
         self.endpoint: Final = endpoint
         self.reader: Final = ContractReader(endpoint, abi)
         self._abi = abi
         self._domain = domain
         self._terms = terms
+        self._later_set_hash = later_set_hash
         self._range_blocks = STRETCH_BLOCKS_MAX
 
     @property
@@ -126,9 +134,21 @@ class Source:
             if token not in terms.tokens:
                 # Whoever deposited it would lose it.
                 raise self._wrong(f"the contract takes {checksum_address(token)}, genesis does not")
+        await self._check_stake_token(terms)
         epoch, set_hash = await self.reader.validator_set()
         if epoch < terms.epoch or (epoch == terms.epoch and set_hash != terms.set_hash):
             raise self._wrong("the contract was made with other validators than those of genesis")
+        if epoch > terms.epoch and self._later_set_hash(epoch) not in (None, set_hash):
+            raise self._wrong(f"the contract trusts other validators than those of epoch {epoch}")
+
+    async def _check_stake_token(self, terms: ContractTerms) -> None:
+        """Refuse a contract whose stake would be credited as something else."""
+        token = await self.reader.stake_token()
+        if not any(token):
+            if terms.is_staking:
+                raise self._wrong("the contract takes no stake, genesis has staking")
+        elif token != terms.stake_token:
+            raise self._wrong(f"the contract takes {checksum_address(token)} as stake")
 
     async def head(self) -> Header:
         """Return the newest block.

@@ -48,8 +48,7 @@ def open_settlement(
     if rules.settlement is None:
         return None
     check_chain(rules, config)
-    index = condition.validator_index
-    key = keys.validator if index is not None else None
+    key = keys.validator
     statements = None
     if key is not None:
         statements = Statements(key, door=door, exchange=state.exchange, now_ms=wall_clock_ms)
@@ -61,9 +60,9 @@ def open_settlement(
     )
     if config.endpoints:
         payer = keys.relayer if config.relay else None
-        if config.relay and index is not None and payer is None:
+        if config.relay and key is not None and payer is None:
             log.warning("no_relayer_key", hint="`omninode init --force` makes keys/relayer.json")
-        chain = _open_chain_side(config, state, keys, index, service=service, metrics=metrics)
+        chain = _open_chain_side(config, state, keys, service=service, metrics=metrics)
         service.attach(chain)
     metrics.watch_settlement(service)
     return service
@@ -73,7 +72,6 @@ def _open_chain_side(
     config: SettlementSection,
     state: ChainState,
     keys: NodeKeys,
-    index: int | None,
     *,
     service: SettlementService,
     metrics: Metrics,
@@ -92,7 +90,7 @@ def _open_chain_side(
             state.database,
             column=columns.SETTLEMENT,
             payer=keys.relayer if config.relay else None,
-            index=index,
+            me=None if keys.validator is None else keys.validator.address,
             on_change=service.changed,
             on_call=metrics.endpoint_called,
         ),

@@ -36,6 +36,7 @@ DOMAIN = SettlementDomain(CHAIN_ID, CONTRACT, GENESIS_HASH)
 DEPOSITED = keccak256(b"Deposited(uint64,address,address,uint16,uint256,bytes32)")
 WITHDRAWN = keccak256(b"Withdrawn(uint64,address,address,uint256)")
 STAKE_CHANGED = keccak256(b"StakeChanged(uint64,address,uint8,uint256,bytes,bytes32)")
+ROTATED = keccak256(b"ValidatorsRotated(uint64,bytes32)")
 CHECKPOINTED = keccak256(
     b"Checkpointed(uint64,uint64,bytes32,bytes32,uint64,bytes32,uint64,bytes32,uint64,uint64)"
 )
@@ -89,6 +90,10 @@ def checkpointed(number: int) -> Told:
     return (CHECKPOINTED, word(number), word(number * 10)), data
 
 
+def rotated(epoch: int, set_hash: bytes = b"\2" * 32) -> Told:
+    return (ROTATED, word(epoch)), set_hash
+
+
 def withdrawn(index: int) -> Told:
     return (WITHDRAWN, word(index), word(TOKEN), word(b"\5" * 20)), word(7)
 
@@ -117,6 +122,7 @@ class SimChain:
         self.tokens = tokens
         self.epoch = epoch
         self.set_hash = set_hash
+        self.stake_token = bytes(20)
         self._made = 0
         self.blocks: list[SimBlock] = []
         self.forgotten: dict[bytes, SimBlock] = {}
@@ -205,6 +211,8 @@ class SimChain:
             return "0x" + (word(32) + word(len(self.tokens)) + items).hex()
         if selector == keccak256(b"epoch()")[:4]:
             return "0x" + word(self.epoch).hex()
+        if selector == keccak256(b"stakeToken()")[:4]:
+            return "0x" + word(self.stake_token).hex()
         if selector == keccak256(b"validatorSetHash()")[:4]:
             return "0x" + self.set_hash.hex()
         assert selector == keccak256(b"isToken(address)")[:4]

@@ -144,6 +144,14 @@ class Handovers:
                 return validator_set_hash(epoch, handover.words)
         return self._first[1] if epoch == self._first[0] else None
 
+    def words_of(self, epoch: int) -> Words | None:
+        """Return the words of a settlement epoch's set, as far as they are known here."""
+        if epoch == self.epoch:
+            return self.words
+        handovers = [pending.handover for pending in self.pending.values()]
+        handovers += [certified.handover for certified in self.certified.values()]
+        return next((found.words for found in handovers if found.epoch == epoch), None)
+
     def propose(self, next_set: ValidatorSet) -> None:
         """Have the current set sign that this one follows it (H2); again does no harm."""
         words = validator_set_words(next_set)

@@ -20,13 +20,14 @@ from evm_chain import (
     deposit_hash_of,
     deposit_of,
     deposited,
+    rotated,
     stake_changed,
     withdrawn,
     word,
 )
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.artifacts import load_artifact
-from omninode.contracts.events import Checkpointed, Deposited, Ledger, Withdrawn, fold
+from omninode.contracts.events import Checkpointed, Deposited, Ledger, Rotated, Withdrawn, fold
 from omninode.contracts.wire import Log
 from omninode.crypto import SigningKey, keccak256
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
@@ -40,6 +41,7 @@ from omninode.dex.bridge.deposits import (
     StakeChange,
     next_deposit_hash,
 )
+from omninode.dex.bridge.handover import CertifiedHandover, Handover
 from omninode.encoding import amount_to_bytes
 from omninode.errors import Malformed
 
@@ -55,6 +57,7 @@ def test_events_are_decoded() -> None:
     assert ABI.decode_log(log_of(deposited(0))) == Deposited(0, deposit_of(0), deposit_hash_of(1))
     assert ABI.decode_log(log_of(checkpointed(7))) == Checkpointed(7)
     assert ABI.decode_log(log_of(withdrawn(9))) == Withdrawn(9)
+    assert ABI.decode_log(log_of(rotated(3))) == Rotated(3)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +110,8 @@ def test_what_is_no_entry_of_stake(kind: int, data: bytes) -> None:
 
 
 def test_an_event_of_no_use_is_passed_over() -> None:
-    rotated = ((keccak256(b"ValidatorsRotated(uint64,bytes32)"), word(1)), b"\2" * 32)
-    assert ABI.decode_log(log_of(rotated)) is None
+    proven = keccak256(b"StakeProven(address,uint256,uint64)"), word(b"\x0a" * 20)
+    assert ABI.decode_log(log_of((proven, word(5) + word(1)))) is None
 
 
 @pytest.mark.parametrize(
@@ -165,6 +168,28 @@ def test_numbers_of_checkpoints_only_rise() -> None:
     assert after.checkpoint == 5
     with pytest.raises(Malformed):
         fold(after, [(log, Checkpointed(5))])
+
+
+def test_epochs_only_rise() -> None:
+    ledger = Ledger(Cursor(0, GENESIS_HASH))
+    log = log_of(rotated(3))
+    after = fold(ledger, [(log, Rotated(3)), (log, Rotated(7))])
+    assert after.epoch == 7
+    with pytest.raises(Malformed):
+        fold(after, [(log, Rotated(7))])
+
+
+def test_the_call_that_hands_over() -> None:
+    keys = [SigningKey(bytes([1 + place]) * 32) for place in range(4)]
+    words = tuple(key.address + word(10)[-12:] for key in keys)
+    signatures = tuple((place, keys[place].sign(b"\7" * 32)) for place in (1, 2, 3))
+    handover = Handover(2, words, 5, b"\5" * 32)
+    data = ABI.rotate_validators(CertifiedHandover(handover, signatures))
+    kinds = ["uint64", "bytes32", "bytes32[]", "uint256", "bytes"]
+    assert data[:4] == keccak256(f"rotateValidators({','.join(kinds)})".encode())[:4]
+    epoch, next_hash, validators, bitmap, packed = decode(kinds, data[4:])
+    assert (epoch, next_hash, tuple(validators), bitmap) == (5, b"\5" * 32, words, 0b1110)
+    assert len(packed) == 3 * 64
 
 
 def test_the_call_that_brings_a_checkpoint() -> None:

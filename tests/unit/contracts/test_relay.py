@@ -19,13 +19,20 @@ from omninode.contracts.artifacts import load_artifact
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.devchain.service import ChainSettings, run_chain
 from omninode.contracts.endpoint import Endpoint
+from omninode.contracts.errands import Errands, Held
 from omninode.contracts.follower import Follower
 from omninode.contracts.relay import Relay
 from omninode.contracts.sending import GasAccount
 from omninode.contracts.source import ContractTerms, Source
 from omninode.crypto import SigningKey, checksum_address, keccak256
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
-from omninode.dex.bridge.evm import SettlementDomain, checkpoint_digest, validator_set_hash
+from omninode.dex.bridge.evm import (
+    SettlementDomain,
+    checkpoint_digest,
+    handover_digest,
+    validator_set_hash,
+)
+from omninode.dex.bridge.handover import CertifiedHandover, Handover
 from omninode.errors import EndpointError
 from omninode.storage.database import Database
 
@@ -37,7 +44,8 @@ PAYER = SigningKey(b"\xaa" * 32)
 VALIDATORS = [SigningKey(bytes([1 + place]) * 32) for place in range(4)]
 WORDS = tuple(key.address + (10).to_bytes(12, "big") for key in VALIDATORS)
 TOKEN = b"\x70" * 20
-TERMS = ContractTerms((TOKEN,), 0, validator_set_hash(0, WORDS))
+NEXT_WORDS = (*WORDS[1:], SigningKey(b"\x05" * 32).address + (30).to_bytes(12, "big"))
+TERMS = ContractTerms((TOKEN,), 0, validator_set_hash(0, WORDS), TOKEN)
 COINS = 10**20
 COLUMN = b"e"
 DEADLINE_S = 30
@@ -54,10 +62,20 @@ DOMAIN = SettlementDomain(CHAIN_ID, contract_address(DEPLOYER.address), GENESIS_
 ABI = SettlementAbi(DOMAIN.contract)
 
 
-def certified(number: int, *, signers: tuple[int, ...] = (0, 1, 2)) -> CertifiedCheckpoint:
+def handover(signers: tuple[int, ...] = (0, 2, 3)) -> CertifiedHandover:
+    """From the validators of genesis to those of epoch 3."""
+    next_hash = validator_set_hash(3, NEXT_WORDS)
+    digest = handover_digest(0, next_epoch=3, next_set_hash=next_hash, domain=DOMAIN)
+    signatures = tuple((place, VALIDATORS[place].sign(digest)) for place in signers)
+    return CertifiedHandover(Handover(0, WORDS, 3, next_hash), signatures)
+
+
+def certified(
+    number: int, *, signers: tuple[int, ...] = (0, 1, 2), epoch: int = 0
+) -> CertifiedCheckpoint:
     checkpoint = Checkpoint(
         number,
-        0,
+        epoch,
         10 * number,
         1_000 + number,
         b"\1" * 32,
@@ -68,8 +86,9 @@ def certified(number: int, *, signers: tuple[int, ...] = (0, 1, 2)) -> Certified
         GENESIS_HASH,
     )
     digest = checkpoint_digest(checkpoint, DOMAIN)
+    keys = VALIDATORS if epoch == 0 else [*VALIDATORS[1:], SigningKey(b"\x05" * 32)]
     return CertifiedCheckpoint(
-        checkpoint, tuple((place, VALIDATORS[place].sign(digest)) for place in signers)
+        checkpoint, tuple((place, keys[place].sign(digest)) for place in signers)
     )
 
 
@@ -93,7 +112,8 @@ class World:
     def __init__(self, path: Path) -> None:
         self.sent: list[bytes] = []
         self.certified: CertifiedCheckpoint | None = None
-        self.index = 1
+        self.handovers: dict[int, CertifiedHandover] = {}
+        self.index: int | None = 1
         self.gate = Server(self.forward)
         self._path = path
 
@@ -151,6 +171,7 @@ class World:
         self.database = Database.open(self._path / "node")
         endpoint = Endpoint(self.gate.url, timeout_s=5)
         confirmed = ConfirmedLog(self.database, column=COLUMN, domain=DOMAIN, start_block=1)
+        self.confirmed = confirmed
         self.follower = Follower(
             [Source(endpoint, abi=ABI, domain=DOMAIN, terms=TERMS)],
             abi=ABI,
@@ -164,9 +185,13 @@ class World:
             self.account,
             abi=ABI,
             follower=self.follower,
-            certified=lambda: self.certified,
-            validators=WORDS,
-            index=self.index,
+            errands=Errands(
+                ABI,
+                certified=lambda: self.certified,
+                words={0: WORDS, 3: NEXT_WORDS}.get,
+                handover=self.handovers.get,
+            ),
+            turn=lambda: (self.index, len(WORDS)),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self.follower.run)
@@ -246,6 +271,66 @@ async def test_each_checkpoint_is_brought_once(world: World) -> None:
         assert await world.transactions() == 3
         assert world.relay.counts["done"] == 3
         assert world.relay.trouble == ""
+
+
+async def test_a_handover_comes_after_the_last_checkpoint_and_before_the_next(
+    world: World,
+) -> None:
+    world.certified = certified(4)
+    world.handovers[0] = handover()
+    async with world.validator():
+        await world.until(lambda: world.follower.held == Held(3, 4))
+        await world.until(lambda: world.account.open is None)
+        world.certified = certified(5, signers=(0, 1, 3), epoch=3)
+        world.relay.wake()
+        await world.on_chain(5)
+        assert await world.transactions() == 3
+        assert world.relay.trouble == ""
+
+
+async def test_a_newer_checkpoint_waits_for_the_handover_whatever_crashes(world: World) -> None:
+    async def hang(method: str, params: list[Any]) -> Any:
+        if method == SEND:
+            await trio.sleep_forever()
+        return await world.ask(method, params)
+
+    world.gate.answer = hang
+    world.certified = certified(5, signers=(0, 1, 3), epoch=3)
+    async with world.validator():
+        await trio.sleep(0.3)
+        assert world.account.open is None  # the contract would not take it, and nothing else is due
+        world.handovers[0] = handover()
+        world.relay.wake()
+        await world.until(lambda: world.gate.calls[SEND] == 1)
+        assert world.account.open is not None
+        assert world.account.open.name == "the handover to epoch 3"
+    world.gate.answer = world.forward
+    async with world.validator():
+        await world.on_chain(5)
+        assert world.follower.held == Held(3, 5)
+        assert world.relay.trouble == ""
+    assert await world.transactions() == 2
+
+
+async def test_a_handover_that_another_has_brought_is_passed_over(world: World) -> None:
+    world.handovers[0] = handover()
+    data = ABI.rotate_validators(handover((0, 1, 2, 3)))
+    await world.act(DOMAIN.contract, data, gas=400_000)
+    world.certified = certified(1, signers=(0, 1, 3), epoch=3)
+    async with world.validator():
+        await world.on_chain(1)
+        assert await world.transactions() == 1
+        assert world.follower.held == Held(3, 1)
+        assert world.relay.trouble == ""
+        await world.until(lambda: world.confirmed.ledger.epoch == 3)
+
+
+async def test_one_who_is_not_in_the_set_brings_nothing(world: World) -> None:
+    world.index = None
+    world.certified = certified(1)
+    async with world.validator():
+        await trio.sleep(0.5)
+        assert world.sent == []
 
 
 async def test_only_the_newest_is_brought_after_an_absence(world: World) -> None:

@@ -113,7 +113,7 @@ class Network:
                 self.databases[-1],
                 column=b"e",
                 payer=None,
-                index=place,
+                me=key.address,
                 on_change=service.changed,
                 on_call=lambda _: None,
             )

@@ -200,16 +200,16 @@ class Admission:
 
     # --- From peers ------------------------------------------------------------------------------
 
-    async def receive_frame(self, peer: str, frame: bytes) -> None:
-        """Take one frame of the data plane.
+    async def receive_frame(self, peer: str, frame: bytes) -> bool:
+        """Take one frame of the data plane; say whether it had anything new in it.
 
         Raises:
             PeerFault: It is no frame, or as `receive`.
         """
-        await self.receive(peer, decode_frame(frame))
+        return await self.receive(peer, decode_frame(frame))
 
-    async def receive(self, peer: str, raws: Sequence[bytes]) -> None:
-        """Take transactions from a peer (A3).
+    async def receive(self, peer: str, raws: Sequence[bytes]) -> bool:
+        """Take transactions from a peer (A3); say whether any was new.
 
         Raises:
             PeerFault: Too many, or one that an honest validator refuses; nothing was taken.
@@ -233,8 +233,8 @@ class Admission:
         except UserError as error:
             log.info("bad_transaction", peer=peer, reason=error.reason)
             raise _fault(error.reason, error) from None
-        for transaction in wanted:
-            self._take_from_peer(transaction)
+        taken = [self._take_from_peer(transaction) for transaction in wanted]
+        return any(taken)
 
     def _is_wanted(self, transaction: Transaction) -> bool:
         """Whether a peer's transaction may count by what is known before its signature."""
@@ -245,13 +245,15 @@ class Admission:
             return False
         return True
 
-    def _take_from_peer(self, transaction: Transaction) -> None:
+    def _take_from_peer(self, transaction: Transaction) -> bool:
         try:
             self._checks.check_state(transaction, signer=transaction.signer)
-            if self._take(transaction):
-                self.counts["from_peers"] += 1
+            is_new = self._take(transaction)
         except UserError as error:
             self.counts[error.reason] += 1
+            return False
+        self.counts["from_peers"] += is_new
+        return is_new
 
     async def check(self, raws: Sequence[bytes]) -> list[Transaction]:
         """Decode and verify the transactions of a block, without keeping them (A4).

@@ -10,14 +10,15 @@ How messages of peers are read and judged is in `pubsub.py`.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 import trio
 from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.tools.anyio_service import background_trio_service
 
-from omninode.errors import BrokenInvariant
+from omninode.errors import BrokenInvariant, PeerFault
 from omninode.node.net.identity import PeerId
 from omninode.node.net.limits import (
     GOSSIP_MESSAGE_BYTES_MAX,
@@ -26,7 +27,8 @@ from omninode.node.net.limits import (
     GOSSIP_TOPICS_MAX,
     GOSSIP_WATCH_INTERVAL_MS,
 )
-from omninode.node.net.pubsub import GossipNetwork, JudgingPubsub, Subscription, new_router
+from omninode.node.net.pubsub import GossipNetwork, JudgingPubsub, Subscription
+from omninode.node.net.router import BoundedRouter
 from omninode.node.net.session import first_of
 from omninode.node.net.settings import FrameHandler, MessageCheck
 
@@ -114,7 +116,7 @@ class GossipRelay:
             await trio.sleep(GOSSIP_RESTART_DELAY_MS / 1000)
 
     async def _run_once(self) -> None:
-        router = new_router()
+        router = BoundedRouter(lambda peer: self._network.is_favoured(peer.to_base58()))
         pubsub = JudgingPubsub(self._host, router, self._network, self._subscriptions)
         async with (
             background_trio_service(pubsub),
@@ -133,7 +135,9 @@ class GossipRelay:
         async for name, data in self._outgoing:
             await pubsub.publish(name, data)
 
-    async def _watch(self, pubsub: JudgingPubsub, router: GossipSub, nursery: trio.Nursery) -> None:
+    async def _watch(
+        self, pubsub: JudgingPubsub, router: BoundedRouter, nursery: trio.Nursery
+    ) -> None:
         """Join new topics, and give every peer its stream; libp2p forgets some after flaps."""
         joined: set[str] = set()
         while True:
@@ -153,8 +157,10 @@ class GossipRelay:
                 await self._changed.wait()
 
     async def _hear(self, pubsub: JudgingPubsub, subscription: Subscription) -> None:
+        """Join a topic, and have this node's own messages handled; those of others were (J1)."""
         channel = await pubsub.subscribe(subscription.topic)
         while True:
             message = await channel.get()
-            origin = ID(message.from_id).to_base58()
-            await self._network.deliver(subscription.handler, origin, message.data)
+            author = ID(message.from_id).to_base58()
+            with suppress(PeerFault):
+                await self._network.call(subscription.handler, author, message.data)

@@ -148,6 +148,21 @@ GOSSIP_RPC_BYTES_MAX: Final = 1024 * 1024
 GOSSIP_SENDER_QUEUE_MAX: Final = 256
 """RPCs that wait for one peer. Overflow: the newest is dropped; gossip is lossy by contract."""
 
+GOSSIP_SENDER_QUEUE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes that wait for one peer. Overflow: as above."""
+
+GOSSIP_PENDING_MAX: Final = 8
+"""Messages kept for a peer that has not said yet what it hears. Overflow: the oldest is dropped."""
+
+GOSSIP_CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Messages of the last heartbeats, for peers that missed them. Overflow: the newest is not kept."""
+
+GOSSIP_ANSWER_BYTES_MAX: Final = 512 * 1024
+"""Messages sent again in answer to one RPC. Overflow: the rest is not sent."""
+
+GOSSIP_CONTROL_IDS_MAX: Final = 8_192
+"""Message ids in the control part of one RPC. Overflow: a fault."""
+
 GOSSIP_PUBLISH_QUEUE_MAX: Final = 1_024
 """Own messages that wait for the router. Overflow: `publish` returns False."""
 
@@ -159,6 +174,12 @@ GOSSIP_MESSAGES_PER_S: Final = 200
 
 GOSSIP_MESSAGES_BURST: Final = 400
 """Messages a peer may send at once before `GOSSIP_MESSAGES_PER_S` holds."""
+
+GOSSIP_MESSAGE_UNIT_BYTES: Final = 16 * 1024
+"""A message counts once for each such piece of it that has begun."""
+
+GOSSIP_STRANGERS_PER_S: Final = 1_000
+"""Messages read from all strangers together, counted alike. Overflow: they are read more slowly."""
 
 GOSSIP_TOPICS_MAX: Final = 256
 """Topics this node subscribes to. Overflow: `subscribe` raises."""

@@ -1,10 +1,11 @@
 """libp2p's GossipSub with reading, judging and stream-keeping of our own.
 
 Rules
-    J1. A message is judged before it is passed on: size, signature, then the topic's own check. The
-        peer that forwarded a bad one pays.
-    J2. One peer's messages are handled in order and at a bounded rate; beyond it the stream is read
-        more slowly, so TCP slows the sender.
+    J1. A message is judged before it is passed on: size, signature, the topic's own check, and then
+        its handler. The peer that forwarded a bad one pays, since it should have noticed: the name
+        of an author costs nothing. So what is judged must not depend on what a node knows.
+    J2. One peer's messages are handled in order and at a bounded rate, those of all strangers
+        together too; beyond it streams are read more slowly, so TCP slows the senders.
     J3. A peer gets its stream after the hello, and a new one when it has ended the old.
 
 Settings that matter (libp2p 0.8.1): sequence numbers start at the clock in nanoseconds, or a
@@ -25,9 +26,6 @@ from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
-from libp2p.pubsub import pubsub as libp2p_pubsub
-from libp2p.pubsub import rpc_queue
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
@@ -38,24 +36,21 @@ from omninode.node.net.framing import VarintFrameDecoder
 from omninode.node.net.hardening import reset_quietly
 from omninode.node.net.identity import PeerId
 from omninode.node.net.limits import (
-    GOSSIP_DELIVERY_QUEUE_MAX,
     GOSSIP_MESSAGE_BYTES_MAX,
+    GOSSIP_MESSAGE_UNIT_BYTES,
     GOSSIP_MESSAGES_BURST,
     GOSSIP_MESSAGES_PER_S,
     GOSSIP_RPC_BYTES_MAX,
-    GOSSIP_SENDER_QUEUE_MAX,
+    GOSSIP_STRANGERS_PER_S,
     GOSSIP_TOPICS_MAX,
     GOSSIP_WATCH_INTERVAL_MS,
     PENALTY_MALFORMED,
     PENALTY_OVERSIZED,
     STREAM_READ_BYTES,
 )
+from omninode.node.net.router import BoundedRouter
 from omninode.node.net.settings import FrameHandler, MessageCheck
 
-_DEGREE: Final = 6
-_DEGREE_LOW: Final = 4
-_DEGREE_HIGH: Final = 12
-_HEARTBEAT_S: Final = 1
 _SEEN_S: Final = 120
 
 
@@ -65,7 +60,8 @@ class GossipNetwork:
     Args:
         peer_of: Waits for a stream's peer to be let in; None if it is not.
         fault: Makes a peer pay.
-        deliver: Calls a handler and makes the peer pay for what it raises.
+        call: Calls a handler; what it raises is a `PeerFault` then.
+        is_favoured: Whether a peer is more than a stranger.
         ready_peers: The peers that are let in now.
     """
 
@@ -74,12 +70,14 @@ class GossipNetwork:
         *,
         peer_of: Callable[[INetStream], Awaitable[PeerId | None]],
         fault: Callable[[PeerId, PeerFault], None],
-        deliver: Callable[[FrameHandler, PeerId, bytes], Awaitable[None]],
+        call: Callable[[FrameHandler, PeerId, bytes], Awaitable[object]],
+        is_favoured: Callable[[PeerId], bool],
         ready_peers: Callable[[], tuple[PeerId, ...]],
     ) -> None:
         self.peer_of = peer_of
         self.fault = fault
-        self.deliver = deliver
+        self.call = call
+        self.is_favoured = is_favoured
         self.ready_peers = ready_peers
 
 
@@ -98,7 +96,7 @@ class JudgingPubsub(Pubsub):
     def __init__(
         self,
         host: BasicHost,
-        router: GossipSub,
+        router: BoundedRouter,
         network: GossipNetwork,
         subscriptions: dict[str, Subscription],
     ) -> None:
@@ -117,7 +115,9 @@ class JudgingPubsub(Pubsub):
         # The network says who came and went; libp2p's own notices do not know about the hello.
         swarm.notifees = notifees
         self.counter = time.time_ns()
+        self._bounded = router
         self._network = network
+        self._strangers = _Allowance(GOSSIP_STRANGERS_PER_S)
         self._subscriptions = subscriptions
         self._opening: set[ID] = set()
         self._inbound: set[INetStream] = set()
@@ -161,7 +161,7 @@ class JudgingPubsub(Pubsub):
             return
         peer_id = ID.from_base58(peer)
         decoder = VarintFrameDecoder(GOSSIP_RPC_BYTES_MAX)
-        allowance = _Allowance()
+        allowance = _Allowance(GOSSIP_MESSAGES_PER_S)
         muxed: Any = stream
         self._inbound.add(stream)
         try:
@@ -192,20 +192,29 @@ class JudgingPubsub(Pubsub):
         # Signed address records: a fifth of the CPU to check, and nobody here reads them.
         rpc.ClearField("senderRecord")
         for message in rpc.publish:
-            await allowance.spend()
+            await self._spend(peer, allowance, 1 + len(message.data) // GOSSIP_MESSAGE_UNIT_BYTES)
             if self._is_subscribed_to_msg(message):
                 await self.push_msg(peer, message)
         if len(rpc.subscriptions) > self.max_subscriptions_per_rpc:
             raise PeerFault("bad_gossip", "too many subscriptions", penalty=PENALTY_OVERSIZED)
-        await allowance.spend()
+        await self._spend(peer, allowance, 1)
         try:
             for subscription in rpc.subscriptions:
                 self.handle_subscription(peer, subscription)
             if rpc.HasField("control"):
+                rpc.control.CopyFrom(self._bounded.concerning(rpc.control, self._subscriptions))
                 await self.router.handle_rpc(rpc, peer)
+        except PeerFault:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary to a peer
             # libp2p reads ids and topics of strangers here; what it trips over is theirs.
             raise PeerFault("bad_gossip", repr(error), penalty=PENALTY_MALFORMED) from None
+
+    async def _spend(self, peer: ID, allowance: _Allowance, count: int) -> None:
+        """Wait until a peer may send so many messages (J2)."""
+        await allowance.spend(count)
+        if not self._network.is_favoured(peer.to_base58()):
+            await self._strangers.spend(count)
 
     @override
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
@@ -216,14 +225,26 @@ class JudgingPubsub(Pubsub):
                 return
             self._judge(msg_forwarder, msg)
         self._mark_msg_seen(msg)
-        if not own and msg.from_id == self.my_id.to_bytes():
+        if own:
+            self.notify_subscriptions(msg)
+        elif msg.from_id == self.my_id.to_bytes() or not await self._is_good(msg):
             return
-        self.notify_subscriptions(msg)
         await self.router.publish(msg_forwarder, msg)
+
+    async def _is_good(self, message: rpc_pb2.Message) -> bool:
+        """Have a message handled; say whether to pass it on (J1)."""
+        subscription = self._subscriptions.get(message.topicIDs[0])
+        if subscription is None:
+            return False
+        author = ID(message.from_id).to_base58()
+        return await self._network.call(subscription.handler, author, message.data) is not False
 
     def _judge(self, forwarder: ID, message: rpc_pb2.Message) -> None:
         if len(message.data) > GOSSIP_MESSAGE_BYTES_MAX:
             raise PeerFault("bad_gossip", "message too long", penalty=PENALTY_OVERSIZED)
+        if len(message.topicIDs) != 1:
+            # libp2p keeps a record for every topic, also for those that a peer invents.
+            raise PeerFault("bad_gossip", "not one topic", penalty=PENALTY_MALFORMED)
         try:
             signed = len(message.seqno) == 8 and signature_validator(message)
         except Exception as error:  # noqa: BLE001 - the boundary to a peer
@@ -241,37 +262,17 @@ class JudgingPubsub(Pubsub):
 class _Allowance:
     """How many messages a peer may send before it has to wait (J2)."""
 
-    def __init__(self) -> None:
-        self._left = float(GOSSIP_MESSAGES_BURST)
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._burst = max(per_s, GOSSIP_MESSAGES_BURST)
+        self._left = float(self._burst)
         self._at = trio.current_time()
 
-    async def spend(self) -> None:
-        """Take one message from the allowance; sleep when there is none."""
+    async def spend(self, count: int) -> None:
+        """Take messages from the allowance; sleep when there are none."""
         now = trio.current_time()
-        self._left = min(
-            GOSSIP_MESSAGES_BURST, self._left + (now - self._at) * GOSSIP_MESSAGES_PER_S
-        )
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
-        self._left -= 1
+        self._left -= count
         if self._left < 0:
-            await trio.sleep(-self._left / GOSSIP_MESSAGES_PER_S)
-
-
-def new_router() -> GossipSub:
-    """Return a router with queues that have room; must come before the pubsub that uses it."""
-    libp2p_pubsub.SUBSCRIPTION_CHANNEL_SIZE = GOSSIP_DELIVERY_QUEUE_MAX
-    rpc_queue.RpcQueue.__init__.__defaults__ = (
-        GOSSIP_SENDER_QUEUE_MAX,
-        rpc_queue.DefaultMaxMessageSize,
-    )
-    return GossipSub(
-        [PROTOCOL_ID_V11],
-        degree=_DEGREE,
-        degree_low=_DEGREE_LOW,
-        degree_high=_DEGREE_HIGH,
-        heartbeat_initial_delay=0.1,
-        heartbeat_interval=_HEARTBEAT_S,
-        spam_protection_enabled=False,
-        adaptive_gossip_enabled=False,
-        eclipse_protection_enabled=False,
-    )
+            await trio.sleep(-self._left / self._per_s)

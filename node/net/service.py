@@ -108,7 +108,8 @@ class Network:
             network=GossipNetwork(
                 peer_of=self._server.peer_of,
                 fault=self.penalize,
-                deliver=self._server.deliver,
+                call=self._server.call,
+                is_favoured=self._table.is_guaranteed,
                 ready_peers=self._sessions.ready_peers,
             ),
             log=log,

@@ -107,12 +107,12 @@ class StreamServer:
         session = await self._session_of(stream, needs_hello=True)
         return session.peer if session is not None else None
 
-    async def deliver(self, handler: FrameHandler, peer: PeerId, data: bytes) -> None:
-        """Call a handler outside of a stream; the peer pays for what it raises."""
+    async def call(self, handler: FrameHandler, peer: PeerId, data: bytes) -> object:
+        """Call a handler outside of a stream; what a peer is to pay for is a `PeerFault` (V4)."""
         try:
-            await self._call(handler(peer, data))
-        except PeerFault as fault:
-            self._pay(peer, fault)
+            return await self._call(handler(peer, data))
+        except RequestRefused as refusal:
+            raise PeerFault("refused", str(refusal), penalty=0) from None
 
     def _register(self, name: str, serve: _Serve, *, needs_hello: bool = True) -> None:
         async def handle(net_stream: INetStream) -> None:

@@ -18,8 +18,12 @@ class Plane(enum.Enum):
     DATA = "/omninode/data/1"
 
 
-FrameHandler = Callable[[PeerId, bytes], Awaitable[None]]
-"""Takes one frame of a peer. May raise `PeerFault` or `Malformed`: the peer pays for it."""
+FrameHandler = Callable[[PeerId, bytes], Awaitable[object]]
+"""Takes one frame of a peer. May raise `PeerFault` or `Malformed`: the peer pays for it.
+
+One that takes gossip gets the id of who wrote the message, and what it raises costs who passed it
+on; if it returns `False`, the message is not passed on, and costs nobody.
+"""
 
 RequestHandler = Callable[[PeerId, bytes], Awaitable[bytes]]
 """Answers one request of a peer. May raise as `FrameHandler`, or `RequestRefused`."""

@@ -437,6 +437,9 @@ async def test_a_peer_with_too_many_requests_in_work_is_told_busy(net: Net) -> N
 
     _on_echo(one, work)
     _on_echo(two)
+    session = one.network._sessions.ready(two.id)
+    assert session is not None
+    await until(lambda: session.told_peers_ms and not one.network._server._served._by_peer)
 
     async def ask() -> None:
         try:

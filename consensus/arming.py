@@ -7,6 +7,9 @@ Rules
     A3. No vote in a view that an honest validator has already left behind.
     A4. If there was anything to take over, we have lost some of our memory: then no vote in a view
         that a validator has reached, nor in the next one, until every validator has answered.
+    A5. The next epoch begins armed if this one did, or if nothing was lost here and its sealing
+        block is of a view that no validator had passed when it answered: then no earlier life of
+        ours can have voted in the next epoch, where our peers would not remember it yet (P6).
 """
 
 from __future__ import annotations
@@ -17,16 +20,21 @@ from omninode.consensus.types import ValidatorSet
 class Arming:
     """Gathers what the peers say until this validator may vote."""
 
-    def __init__(self, validators: ValidatorSet, me: int) -> None:
+    def __init__(self, validators: ValidatorSet, me: int, *, is_born_armed: bool = False) -> None:
+        self._is_born_armed = is_born_armed
         self._validators = validators
         self._me = me
         self._views: dict[int, int] = {}
         self._lost_memory = False
+        self.has_doubt = False
+        """Whether an answer contradicted what we remember."""
 
     @property
     def unanswered(self) -> list[int]:
         """The validators that have not answered yet."""
         others = range(len(self._validators.validators))
+        if self._is_born_armed:
+            return []
         return [i for i in others if i != self._me and i not in self._views]
 
     @property
@@ -34,7 +42,15 @@ class Arming:
         """Whether enough validators have answered (A1)."""
         powers = self._validators.powers
         heard = powers[self._me] + sum(powers[i] for i in self._views)
-        return self._validators.is_quorum(heard)
+        return self._is_born_armed or self._validators.is_quorum(heard)
+
+    def carries_over(self, sealing_view: int) -> bool:
+        """Whether the next epoch begins armed (A5)."""
+        return self._is_born_armed or (
+            self.is_armed
+            and not (self._lost_memory or self.has_doubt)
+            and sealing_view >= max(self._views.values(), default=0)
+        )
 
     @property
     def floor_view(self) -> int:

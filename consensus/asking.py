@@ -93,7 +93,7 @@ class Asking:
         if peer is not None:
             low = max(high - PAGE_VIEWS + 1, above + 1)
             self._page = (low, high)
-            self._state.send(peer, NeedMessage(low, high))
+            self._state.send(peer, NeedMessage(low, high, self._state.epoch))
 
     def hidden_parent(self) -> None:
         """Ask for what hides the parent of a block of ours."""
@@ -110,7 +110,8 @@ class Asking:
         state = self._state
         if state.now_ms >= self._ask_ahead_after_ms and vote.validator != state.me:
             self._ask_ahead_after_ms = state.now_ms + state.timing.delta_ms
-            state.send(vote.validator, NeedMessage(vote.view - 1, vote.view - 1))
+            before = vote.view - 1
+            state.send(vote.validator, NeedMessage(before, before, state.epoch))
 
     def _is_first(self, kind: str, what: bytes) -> bool:
         if (kind, what) in self._asked:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omninode.consensus.types import Block, Certificate, Header
+from omninode.consensus.types import VOTES_SEEN_MAX, Block, Certificate, Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,14 @@ class FinalizedTip:
 
     `app_hashes` are (height, app hash) of executed blocks, at least from `header.executed_height`
     to `header.height`. `certificate` is the finalization that covers the block (of itself or of a
-    later one).
+    later one). `recent` are the newest `VOTES_SEEN_MAX` final blocks of the epoch, ascending, or
+    all there are: what their successors show depends on them.
     """
 
     header: Header
     certificate: Certificate | None
     app_hashes: tuple[tuple[int, bytes], ...]
+    recent: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,11 @@ class Path:
 
 
 class Chain:
-    """Blocks above the final one, by hash."""
+    """Blocks above the final one, by hash, and the newest final ones."""
 
-    def __init__(self, final: Header) -> None:
+    def __init__(self, final: Header, recent: Sequence[Block] = ()) -> None:
         self.final = final
+        self._recent = deque(recent, maxlen=VOTES_SEEN_MAX)
         self._blocks: dict[bytes, Block] = {}
         self._ready: set[bytes] = set()
         self._written: set[bytes] = set()
@@ -114,6 +117,23 @@ class Chain:
             at = block.header.parent_hash
         return Path(tuple(reversed(blocks)))
 
+    def ancestry(self, block_hash: bytes) -> tuple[list[Block], bytes | None]:
+        """Return the newest blocks of the epoch from one downwards, and the hash of one missing.
+
+        At most `VOTES_SEEN_MAX`, newest first.
+        """
+        found: list[Block] = []
+        while block_hash != self.final.hash:
+            block = self._blocks.get(block_hash)
+            if block is None:
+                return found, block_hash
+            found.append(block)
+            if len(found) == VOTES_SEEN_MAX:
+                return found, None
+            block_hash = block.header.parent_hash
+        found += list(reversed(self._recent))[: VOTES_SEEN_MAX - len(found)]
+        return found, None
+
     def unexecuted(self, block_hash: bytes) -> tuple[bytes, ...]:
         """Return the hashes of the blocks that are not executed yet, from this one downwards."""
         hashes = []
@@ -132,6 +152,7 @@ class Chain:
     def finalize(self, blocks: Sequence[Block]) -> None:
         """Make these blocks, in height order, final; drop what can not be above them."""
         self._unexecuted.extend((block.header.height, block.hash) for block in blocks)
+        self._recent.extend(blocks)
         self.final = blocks[-1].header
         for block_hash in [
             h for h, block in self._blocks.items() if block.header.height <= self.final.height

@@ -12,6 +12,10 @@ Rules (PROTOCOL.md P2, P3, P7; consensus.md §1.4)
     C5. A finalization makes its block and all ancestors final; they are handed out in height order.
     C6. Certificates are not broadcast: votes go to everybody, and what is missing is asked for.
     C7. A block is in the log before our vote for it, the vote is in the log before it is sent.
+    C8. A block that names the epoch's cut as executed seals the epoch; after it come fillers, and
+        once it is final, nothing more is voted. Executed, it is what the next epoch begins with: a
+        new set, and views that go on from its own (P6).
+    C9. What is of another epoch than ours is not looked at.
 
 `step` adds to what is known and then acts on it (`_act`), so the order in which things arrive does
 not matter. Own votes count at once; the shell lets nothing leave before it is durable.
@@ -21,7 +25,6 @@ What it does not do: check signatures or transactions, keep time, execute, read 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import assert_never
 
 from omninode.consensus import effects as out
@@ -30,6 +33,7 @@ from omninode.consensus import messages as msg
 from omninode.consensus.arming import Arming
 from omninode.consensus.asking import Asking
 from omninode.consensus.chain import Chain, FinalizedTip
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.executed import Executed
 from omninode.consensus.finality import Finality
 from omninode.consensus.helping import Helping
@@ -41,26 +45,35 @@ from omninode.consensus.limits import (
     VIEWS_AHEAD_MAX,
     VOTE_VIEWS_KEPT,
 )
+from omninode.consensus.memory import Memory
 from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes, Signer
 from omninode.consensus.pacemaker import Pacemaker
-from omninode.consensus.proposing import Proposing
-from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
+from omninode.consensus.proposing import BeaconSigner, Proposing
+from omninode.consensus.records import (
+    WalBlock,
+    WalCertificate,
+    WalRecord,
+    WalVote,
+    epoch_of,
+)
 from omninode.consensus.state import State
 from omninode.consensus.timing import Timing
 from omninode.consensus.types import (
     Block,
     Certificate,
     Header,
+    NextEpoch,
     Proposal,
     ValidatorSet,
     Vote,
     VoteKind,
 )
-from omninode.consensus.validity import is_well_formed, lags
+from omninode.consensus.validity import is_sealed, is_well_formed, lags
 from omninode.consensus.views import Views
 from omninode.consensus.votes import votes_in
 from omninode.crypto import ZERO_HASH
+from omninode.errors import BrokenInvariant
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -70,12 +83,14 @@ class Core(Inspection):
 
     Args:
         genesis: The header at height 0.
-        validators: The validator set of the epoch.
+        validators: The validator set of the epoch that the stored chain has reached.
         me: Our index in the set; `None` for an observer, which follows and never votes.
         signer: Signs our votes; `None` makes an observer.
         timing: Δ and the block intervals.
         finalized: The newest final and executed block that is stored; `None` means genesis.
         vote_floor_view: No vote below this view (the floor of a rearmed signer guard).
+        beacon: Our beacon key. Without it a validator of whom the set has one does not lead.
+        following: What the epoch's cut decided, if it is executed.
     """
 
     def __init__(
@@ -88,10 +103,13 @@ class Core(Inspection):
         timing: Timing,
         finalized: FinalizedTip | None = None,
         vote_floor_view: int = 0,
+        beacon: BeaconSigner | None = None,
+        following: NextEpoch | None = None,
     ) -> None:
+        self._signer = signer
+        self._beacon = beacon
         tip = finalized or FinalizedTip(genesis, None, ((0, genesis.app_hash),))
         own: OwnVotes | None = None
-        self._arming: Arming | None = None
         if me is not None and signer is not None:
             own = OwnVotes(
                 genesis_hash=genesis.genesis_hash,
@@ -100,7 +118,9 @@ class Core(Inspection):
                 signer=signer,
                 floor_view=vote_floor_view,
             )
-            self._arming = Arming(validators, me)
+        certificate = tip.certificate
+        if certificate is not None and certificate.epoch != validators.epoch:
+            certificate = None
         state = State(
             genesis=genesis,
             validators=validators,
@@ -108,28 +128,70 @@ class Core(Inspection):
             timing=timing,
             schedule=LeaderSchedule(validators),
             views=Views(),
-            chain=Chain(tip.header),
+            chain=Chain(tip.header, tip.recent),
             executed=Executed(
-                dict(tip.app_hashes), final_view=tip.certificate.view if tip.certificate else 0
+                dict(tip.app_hashes),
+                final_view=tip.header.view if certificate is None else certificate.view,
             ),
             own=own,
-            final_certificate=tip.certificate,
+            final_certificate=certificate,
+            following=following,
         )
-        super().__init__(state, LeaderWatch(len(validators.validators)), Asking(state))
-        self._pace = Pacemaker(timing)
-        self._helping = Helping(self._state)
-        self._judging = Judging(self._state, self._asking)
-        self._proposing = Proposing(self._state, self._asking)
-        self._finality = Finality(self._state, self._asking)
+        self._assemble(state, is_born_armed=False)
+
+    def _assemble(self, state: State, *, is_born_armed: bool) -> None:
+        """Put the parts around a new state."""
+        super().__init__(state, LeaderWatch(len(state.validators.validators)), Asking(state))
+        self._pace = Pacemaker(state.timing)
+        self._helping = Helping(state)
+        self._judging = Judging(state, self._asking)
+        self._proposing = Proposing(state, self._asking, self._beacon)
+        self._finality = Finality(state, self._asking)
         self._started = False
-        self._asked_memory_ms = 0
         self._impatient = False
+        self._memory: Memory | None = None
+        if state.own is not None:
+            arming = Arming(state.validators, state.own.me, is_born_armed=is_born_armed)
+            self._memory = Memory(
+                state, state.own, arming, self._pace, tally=self._tally, resume=self._set_timers
+            )
+
+    def begin_epoch(self, me: int | None, *, vote_floor_view: int = 0) -> None:
+        """Begin the epoch after the one that is over (C8); then `replay` its records and `Start`.
+
+        Args:
+            me: Our index in the next set.
+            vote_floor_view: No vote below this view in the next epoch.
+
+        Raises:
+            BrokenInvariant: The epoch is not over, or its sealing block not executed.
+        """
+        old, end = self._state, self.epoch_end
+        if end is None:
+            raise BrokenInvariant(f"epoch {old.epoch} is not over")
+        seal = old.chain.final
+        is_armed = self._memory is not None and self._memory.carries_over()
+        Core.__init__(
+            self,
+            genesis=old.genesis,
+            validators=end.validators,
+            me=me,
+            signer=self._signer,
+            timing=old.timing,
+            finalized=FinalizedTip(seal, None, old.executed.since(seal.executed_height)),
+            vote_floor_view=vote_floor_view,
+            beacon=self._beacon,
+        )
+        if is_armed:
+            self._assemble(self._state, is_born_armed=True)
 
     # Inputs.
 
     def replay(self, record: WalRecord) -> None:
-        """Take back one record of the log, in order, before `Start`."""
+        """Take back one record of the log, in order, before `Start`; of our epoch only (C9)."""
         state = self._state
+        if epoch_of(record) != state.epoch:
+            return
         match record:
             case WalVote(vote):
                 # A vote that only the guard kept binds us; without its block it does not count.
@@ -174,10 +236,12 @@ class Core(Inspection):
             case into.BodyReady(block_hash):
                 state.chain.make_ready(block_hash)
                 state.changed = True
-            case into.Executed(height, app_hash):
+            case into.Executed(height, app_hash, following):
                 state.chain.executed(height)
                 state.changed = True
+                state.following = state.following or following
                 state.halt_on(state.executed.executed(height, app_hash))
+                self._finality.check_seal()
             case into.BlockBuilt(view, parent_hash, ids):
                 self._on_built(self._proposing.block_of(view, parent_hash, ids))
             case into.PendingChanged(pending):
@@ -187,6 +251,8 @@ class Core(Inspection):
                 self._on_certificate(certificate)
             case into.BlockArrived(block):
                 self._finality.arrived(block)
+            case into.EpochProven(proof):
+                self._on_epoch_proof(proof)
             case into.BodyInvalid(block_hash):
                 self._on_invalid(block_hash)
             case into.PeerAsksCertificates(sender, from_view, to_view):
@@ -196,7 +262,8 @@ class Core(Inspection):
             case into.PeerAsksMemory(sender):
                 self._helping.memory(sender)
             case into.PeerMemory(sender, view, votes):
-                self._on_memory(sender, view, votes)
+                if self._memory is not None and self._started:
+                    self._memory.answered(sender, view, votes)
             case into.Start():
                 self._start()
             case _:
@@ -206,6 +273,8 @@ class Core(Inspection):
 
     def _on_vote(self, vote: Vote) -> None:
         view = vote.view
+        if vote.epoch != self._state.epoch:
+            return
         if view > self.view + 1:
             self._asking.ahead(vote)
         if view >= self.view - 1:
@@ -231,7 +300,7 @@ class Core(Inspection):
             and not state.views.has(vote.kind, vote.view, vote.block_hash)
         ):
             self._learn(state.views.votes(vote.view).certificate(vote))
-        if vote.view == state.view:
+        if vote.view == state.view and not state.is_over:
             self._notice_activity()
             if vote.kind is NULLIFY and vote.validator == state.leader != state.me:
                 self._impatient = state.changed = True
@@ -253,7 +322,7 @@ class Core(Inspection):
                 state.out += self._pace.hurry()
 
     def _on_certificate(self, certificate: Certificate) -> None:
-        if not self.wants_certificate(certificate):
+        if certificate.epoch != self._state.epoch or not self.wants_certificate(certificate):
             return
         for vote in votes_in(certificate):
             self._count(vote)
@@ -271,25 +340,30 @@ class Core(Inspection):
         state.changed = True
         self._finality.learned(certificate)
 
+    def _on_epoch_proof(self, proof: EpochProof) -> None:
+        """Take the end of our epoch: what lies between its sealing block and its certificate."""
+        state = self._state
+        if proof.epoch == state.epoch and not state.is_over:
+            for filler in proof.fillers:
+                state.chain.add(Block(filler, ()), ready=True)
+            self._on_certificate(proof.certificate)
+            state.changed = True
+
     # Views.
 
     def _start(self) -> None:
         state = self._state
         self._started = True
-        self._asked_memory_ms = state.now_ms
         voted_view = 0 if state.own is None else state.own.newest_view
         self._enter(max(state.views.highest_certified + 1, voted_view, state.chain.final.view + 1))
-        if state.own is None or self._arming is None:
+        if state.own is None or self._memory is None or not self._memory.start():
             return
-        if self._arming.is_armed:
-            self._arm()
+        if state.validators.is_quorum(state.validators.powers[state.own.me]):
             for view in (state.view - 1, state.view):
                 for vote in state.own_votes(view):
                     # Our votes alone are a quorum, and the certificate may not have reached the
                     # log.
                     self._learn(state.views.votes(view).certificate(vote))
-        else:
-            state.send(None, msg.MemoryRequest())
 
     def _enter(self, view: int) -> None:
         state = self._state
@@ -309,8 +383,8 @@ class Core(Inspection):
             state.chain.forget(block_hash)
         self._proposing.announce_view()
         self._set_timers()
-        if not state.armed:
-            self._await_memory()
+        if not state.armed and self._memory is not None:
+            self._memory.expect()
 
     def _set_timers(self) -> None:
         """Start waiting in the current view, as far as we know it."""
@@ -340,6 +414,8 @@ class Core(Inspection):
         idle_ms = timing.idle_block_interval_ms
         if parent is None:
             return idle_ms
+        if is_sealed(parent, self.epoch):
+            return 0
         if lags(parent.height + 1, parent.executed_height):
             return timing.delta_ms
         return min(max(parent.time_ms + idle_ms - self._state.now_ms, 0), idle_ms)
@@ -349,7 +425,7 @@ class Core(Inspection):
     def _act(self) -> None:
         self._enter(self._state.views.highest_certified + 1)  # C1
         self._finality.advance()
-        if self._state.halted is None:
+        if self._state.halted is None and not self._state.is_over:
             self._vote_finalize()
             self._vote_notarize()
             self._proposing.announce_view()
@@ -358,7 +434,7 @@ class Core(Inspection):
     def _cast(self, kind: VoteKind, view: int, block_hash: bytes) -> Vote | None:
         """Sign a vote if the rules allow it, and have it written (C7)."""
         state = self._state
-        if not state.armed or state.own is None or view <= state.chain.final.view:
+        if not state.armed or state.own is None or view <= state.chain.final.view or state.is_over:
             return None
         vote = state.own.sign(kind, view, block_hash)
         if vote is not None:
@@ -400,7 +476,7 @@ class Core(Inspection):
         if record is None or record.proposal is None:
             return
         block = record.proposal.block
-        verdict = self._judging.verdict(block)
+        verdict = self._judging.verdict(record.proposal)
         if verdict is Verdict.NULLIFY:
             record.invalid = True
             self._nullify()
@@ -421,19 +497,32 @@ class Core(Inspection):
         vote = self._cast(NOTARIZE, state.view, block.hash)
         if vote is None:
             return
-        proposal = self._proposing.proposal(block, vote)
-        state.views.record(state.view).proposal = proposal
-        state.send(None, msg.ProposalMessage(proposal))
+        self._show(block, vote)
         state.out += self._pace.voted()
         self._tally(vote)
+
+    def _show(self, block: Block, vote: Vote) -> None:
+        """Send our proposal, or our vote alone if what the block shows can not be justified now."""
+        record = self._state.views.record(block.header.view)
+        proposal = record.proposal
+        if proposal is None or proposal.block.hash != block.hash:
+            proposal = self._proposing.proposal(block, vote)
+            record.proposal = record.proposal or proposal
+        message = msg.VoteMessage(vote) if proposal is None else msg.ProposalMessage(proposal)
+        self._state.send(None, message)
 
     # Blocks and finality.
 
     def _on_proposal(self, proposal: Proposal) -> None:
         state, block = self._state, proposal.block
         header = block.header
+        if header.epoch != state.epoch:
+            return
         if proposal.parent_certificate is not None:
             self._on_certificate(proposal.parent_certificate)
+        for late in proposal.late_votes:
+            if self._is_in_window(late.view) and not state.views.votes(late.view).holds(late):
+                self._tally(late)
         is_leaders = header.proposer == state.schedule.leader(header.view)
         if is_leaders and self.final_header.view < header.view <= self.view + VIEWS_AHEAD_MAX:
             self._watch.proposed(header.proposer)
@@ -480,7 +569,8 @@ class Core(Inspection):
                 if self._finality.is_behind:
                     state.out += self._pace.hurry()
             case TimerKind.MEMORY:
-                self._ask_memory()
+                if self._memory is not None:
+                    self._memory.ask()
             case _:
                 assert_never(timer.kind)
 
@@ -493,56 +583,7 @@ class Core(Inspection):
         for vote in state.own_votes(state.view):
             block = state.chain.block(vote.block_hash) if vote.kind is NOTARIZE else None
             if block is not None and block.header.proposer == state.me:
-                state.send(None, msg.ProposalMessage(self._proposing.proposal(block, vote)))
+                self._show(block, vote)
             else:
                 state.send(None, msg.VoteMessage(vote))
         state.out += self._pace.again_later(TimerKind.RETRY)
-
-    # Memory after a restart (P7).
-
-    def _on_memory(self, peer: int, view: int, votes: Sequence[Vote]) -> None:
-        own = self._state.own
-        if self._arming is None or own is None or peer == self.me or not self._started:
-            return
-        taught = False
-        for vote in votes:
-            if own.is_forgotten(vote.view):
-                continue
-            if own.contradicts(vote):
-                # Two memories of one key: take no side in this view, nor in earlier ones.
-                own.floor_view = max(own.floor_view, vote.view + 1)
-            elif own.remember(vote):
-                taught = True
-                self._state.out.append(out.WriteVote(vote))
-                self._tally(vote)
-        self._arming.answered(peer, view, taught_us=taught)
-        if self._arming.is_armed:
-            self._arm()
-
-    def _arm(self) -> None:
-        state = self._state
-        assert state.own is not None
-        assert self._arming is not None
-        floor_view = self._arming.floor_view
-        if not state.armed or floor_view < state.own.memory_floor_view:
-            state.armed = True
-            self._set_timers()
-        state.own.memory_floor_view = floor_view
-        state.changed = True
-
-    def _await_memory(self) -> None:
-        """A view began: ask again 2Δ after the last time, also if views and timers are shorter."""
-        delay_ms = self._asked_memory_ms + 2 * self._state.timing.delta_ms - self._state.now_ms
-        if delay_ms <= 0:
-            self._ask_memory()
-        elif self._arming is not None:
-            self._state.out += self._pace.remember(delay_ms)
-
-    def _ask_memory(self) -> None:
-        state = self._state
-        if self._arming is None or not self._arming.unanswered:
-            return
-        self._asked_memory_ms = state.now_ms
-        for peer in self._arming.unanswered:
-            state.send(peer, msg.MemoryRequest())
-        state.out += self._pace.remember(2 * state.timing.delta_ms)

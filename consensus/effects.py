@@ -110,10 +110,15 @@ class ViewEntered:
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """These blocks are final, in height order: execute them; `certificate` is for the last."""
+    """These blocks are final, in height order: execute them; `certificate` is for the last.
+
+    Where the last one seals the epoch, `certificate` may be for the last of its `fillers` instead;
+    nobody executes or stores those (P6).
+    """
 
     blocks: tuple[Block, ...]
     certificate: Certificate
+    fillers: tuple[Header, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

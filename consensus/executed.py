@@ -37,6 +37,10 @@ class Executed:
         """Return our app hash at a height; `None` if it is not executed yet or too old."""
         return self._hashes.get(height)
 
+    def since(self, height: int) -> tuple[tuple[int, bytes], ...]:
+        """Return the app hashes from a height on."""
+        return tuple((at, h) for at, h in sorted(self._hashes.items()) if at >= height)
+
     @property
     def newest_hash(self) -> bytes:
         """Our newest app hash."""

@@ -5,8 +5,11 @@ Rules
         several, the newest counts.
     F2. A block is handed out only when it and everything below it is held with its transactions.
     F3. We vote to finalize a notarized block that we hold if we executed what its header says was
-        executed, with the same app hash.
-    F4. A finalization that leads past our final block means that a third of the power broke the
+        executed, with the same app hash, and its seal is the one that this demands.
+    F4. What is final and seals the epoch ends it: fillers after it are not handed out, and nothing
+        more becomes final in this epoch (P6). Its seal must be the one that our own execution
+        demands, else our state is not the network's: halt.
+    F5. A finalization that leads past our final block means that a third of the power broke the
         rules: halt.
 """
 
@@ -20,6 +23,7 @@ from omninode.consensus.executed import Divergence
 from omninode.consensus.limits import FINALIZE_CANDIDATES_MAX, SYNC_GAP_BLOCKS
 from omninode.consensus.state import State
 from omninode.consensus.types import Block, Certificate, VoteKind
+from omninode.crypto import ZERO_HASH
 
 
 class Finality:
@@ -55,7 +59,9 @@ class Finality:
             if ours is None:
                 continue
             del self._candidates[view]
-            if ours == block.header.app_hash:
+            header = block.header
+            due = self._state.seal_due(header.executed_height)
+            if (ours, due) == (header.app_hash, header.seal):
                 votable.append(block)
         return votable
 
@@ -77,8 +83,11 @@ class Finality:
         state, certificate = self._state, self._state.pending_final
         if certificate is None:
             return
+        if state.is_over:  # F4
+            state.pending_final = None
+            return
         path = state.chain.path(certificate.block_hash)
-        if path.conflict:  # F4
+        if path.conflict:  # F5
             lowest = path.blocks[0].header
             state.halt_on(Divergence(lowest.height, lowest.hash, state.chain.final.hash))
         elif path.missing is not None:
@@ -98,8 +107,10 @@ class Finality:
         if not self._asking.take_wanted(block.hash):
             return
         pending, final = state.pending_final, state.chain.final
+        if block.header.epoch != state.epoch or state.is_over:
+            return
         is_pending = pending is not None and pending.block_hash == block.hash
-        if is_pending and block.header.height <= final.height:  # F4
+        if is_pending and block.header.height <= final.height:  # F5
             state.halt_on(Divergence(block.header.height, block.hash, final.hash))
             return
         state.chain.add(block)
@@ -109,6 +120,8 @@ class Finality:
     def synced(self, blocks: Sequence[Block], certificate: Certificate) -> None:
         """Take finalized blocks by height; `certificate` finalizes the last one."""
         previous = self._state.chain.final
+        if self._state.is_over or certificate.epoch != self._state.epoch:
+            return
         news = [block for block in blocks if block.header.height > previous.height]
         for block in news:
             header = block.header
@@ -122,8 +135,11 @@ class Finality:
         if news and is_theirs:
             self._finalize(news, certificate)
 
-    def _finalize(self, blocks: Sequence[Block], certificate: Certificate) -> None:
+    def _finalize(self, path: Sequence[Block], certificate: Certificate) -> None:
         state = self._state
+        sealed = (n for n, block in enumerate(path) if block.header.seal is not None)
+        end = next(sealed, len(path) - 1) + 1
+        blocks = path[:end]
         for block in blocks:
             state.halt_on(state.executed.finalized(block.header, certificate.view))
             if state.halted is not None:
@@ -133,10 +149,22 @@ class Finality:
             state.out.append(out.WriteCertificate(certificate))
         state.chain.finalize(blocks)
         state.final_certificate = certificate
+        state.fillers = tuple(block.header for block in path[end:])
         if state.pending_final is not None and state.pending_final.view <= certificate.view:
             state.pending_final = None
-        state.out.append(out.Finalize(tuple(blocks), certificate))
+        state.out.append(out.Finalize(tuple(blocks), certificate, state.fillers))
         state.changed = True
+        self.check_seal()
+
+    def check_seal(self) -> None:
+        """Compare what is sealed in the newest final header with our own execution (F4)."""
+        state, header = self._state, self._state.chain.final
+        if header.epoch != state.epoch or state.executed.height < header.executed_height:
+            return
+        due = state.seal_due(header.executed_height)
+        if header.seal != due:
+            roots = [ZERO_HASH if seal is None else seal.hash for seal in (header.seal, due)]
+            state.halt_on(Divergence(header.executed_height, *roots))
 
     def chase(self) -> bool:
         """The view is Δ old: pull what makes its ancestors final (P3).
@@ -144,6 +172,8 @@ class Finality:
         Returns whether there is anything left to pull.
         """
         state = self._state
+        if state.is_over:
+            return False
         final_view = state.chain.final.view
         notarized = state.views.highest_notarized
         missing = state.views.last_not_nullified(state.view)

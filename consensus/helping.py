@@ -2,7 +2,7 @@
 
 Rules
     H1. A peer that asks about final views gets our newest finalization, which takes it past all of
-        them.
+        them; whatever it asks about, once that ends the epoch (P6).
     H2. For each further view of one page, newest first, it gets the certificates of the view, or
         our own votes where there are none. So an answer cut short is still a step for the asker.
     H3. A peer has a credit of signatures that refills with time; beyond it nothing is answered.
@@ -45,7 +45,7 @@ class Helping:
             return
         final_view = state.chain.final.view
         answers: list[msg.Message] = []
-        if from_view <= final_view and state.final_certificate is not None:
+        if (from_view <= final_view or state.is_over) and state.final_certificate is not None:
             answers.append(msg.CertificateMessage(state.final_certificate))
         high = min(to_view, state.view)
         low = max(from_view, final_view + 1, high - PAGE_VIEWS + 1)
@@ -77,7 +77,7 @@ class Helping:
             record = state.views.find(view)
             if record is not None and record.votes is not None:
                 votes += record.votes.of_validator(peer)
-        state.send(peer, msg.MemoryAnswer(state.view, tuple(votes[:MEMORY_VOTES_MAX])))
+        state.send(peer, msg.MemoryAnswer(state.view, tuple(votes[:MEMORY_VOTES_MAX]), state.epoch))
         self.page(peer, state.view - 1, state.view - 1)
 
     def _view(self, view: int) -> Iterable[msg.Message]:

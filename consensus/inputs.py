@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.messages import TimerId
-from omninode.consensus.types import Block, Certificate, Proposal, Vote
+from omninode.consensus.types import Block, Certificate, NextEpoch, Proposal, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,17 @@ class PeerCertificate:
 
 @dataclass(frozen=True, slots=True)
 class PeerProposal:
-    """A leader's proposal arrived; its shape, vote and parent certificate are verified."""
+    """A leader's proposal arrived; its shape, votes, certificate and beacon are verified."""
 
     sender: int | None
     proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class EpochProven:
+    """A checked proof that our epoch is over arrived (P6)."""
+
+    proof: EpochProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ class BodyInvalid:
 class BlocksSynced:
     """Finalized blocks fetched by height, in order, linking to our final tip.
 
-    `certificate` finalizes the last one.
+    `certificate` finalizes the last one. Where they end an epoch, fillers may follow that block.
     """
 
     blocks: tuple[Block, ...]
@@ -123,10 +131,14 @@ class PendingChanged:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The state machine has executed the finalized block at `height`."""
+    """The state machine has executed the finalized block at `height`.
+
+    `next_epoch` if its state decides the next set: the epoch can be sealed from now on (P6).
+    """
 
     height: int
     app_hash: bytes
+    next_epoch: NextEpoch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,7 @@ Input: TypeAlias = (
     | PeerVote
     | PeerCertificate
     | PeerProposal
+    | EpochProven
     | PeerAsksCertificates
     | PeerAsksMemory
     | PeerMemory

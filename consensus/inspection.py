@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omninode.consensus.asking import Asking
 from omninode.consensus.effects import Halt
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.leaders import LeaderWatch
 from omninode.consensus.limits import (
     VIEWS_AHEAD_MAX,
@@ -11,7 +12,15 @@ from omninode.consensus.limits import (
     VOTE_VIEWS_KEPT,
 )
 from omninode.consensus.state import State
-from omninode.consensus.types import Certificate, Header, Proposal, Vote, VoteKind
+from omninode.consensus.types import (
+    Certificate,
+    Header,
+    NextEpoch,
+    Proposal,
+    ValidatorSet,
+    Vote,
+    VoteKind,
+)
 
 
 class Inspection:
@@ -26,6 +35,37 @@ class Inspection:
     def me(self) -> int | None:
         """Our index in the validator set; `None` for an observer."""
         return self._state.me
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The validator set of the epoch that consensus is in."""
+        return self._state.validators
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that consensus is in."""
+        return self._state.epoch
+
+    @property
+    def following(self) -> NextEpoch | None:
+        """What the cut of our epoch decided, once it is executed (P6)."""
+        return self._state.following
+
+    @property
+    def is_epoch_over(self) -> bool:
+        """Whether the block that seals our epoch is final (P6)."""
+        return self._state.is_over
+
+    @property
+    def epoch_end(self) -> EpochProof | None:
+        """How our epoch ended; `None` until its sealing block is final and executed (P6)."""
+        state, header = self._state, self._state.chain.final
+        certificate, following = state.final_certificate, state.following
+        if not state.is_over or state.executed.height < header.height or state.halted is not None:
+            return None
+        if certificate is None or following is None:
+            return None
+        return EpochProof(header, state.fillers, certificate, following.validators)
 
     @property
     def view(self) -> int:
@@ -81,11 +121,23 @@ class Inspection:
         count = len(self._state.validators.validators)
         return [tuple(v.kind for v in votes.of_validator(i)) for i in range(count)]
 
+    def knows_vote(self, vote: Vote) -> bool:
+        """Whether this very vote is held, so that its signature is known to be right."""
+        record = self._state.views.find(vote.view)
+        return (
+            vote.epoch == self._state.epoch
+            and record is not None
+            and record.votes is not None
+            and record.votes.knows(vote)
+        )
+
     def waiting_for(self) -> str:
         """Say in one word what the current view waits for."""
         state = self._state
         if state.halted is not None:
             return "halted"
+        if state.is_over:
+            return "execution"
         if state.pending_final is not None:
             return "blocks"
         if state.own is None:

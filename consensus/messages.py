@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.types import Certificate, Count, Proposal, Vote
 
 
@@ -38,10 +39,13 @@ class NeedMessage(msgspec.Struct, frozen=True, array_like=True, tag="need"):
 
     from_view: Count
     to_view: Count
+    epoch: Count = 0
 
 
 class MemoryRequest(msgspec.Struct, frozen=True, array_like=True, tag="memory?"):
-    """Asks which votes of the sender the receiver remembers (P7)."""
+    """Asks which votes of the sender in an epoch the receiver remembers (P7)."""
+
+    epoch: Count = 0
 
 
 class MemoryAnswer(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
@@ -49,6 +53,13 @@ class MemoryAnswer(msgspec.Struct, frozen=True, array_like=True, tag="memory"):
 
     view: Count
     votes: tuple[Vote, ...]
+    epoch: Count = 0
+
+
+class EpochMessage(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
+    """How an epoch ended, for a peer that is still in it (P6); the core gets it checked."""
+
+    proof: EpochProof
 
 
 class PendingMessage(msgspec.Struct, frozen=True, array_like=True, tag="pending"):
@@ -64,6 +75,7 @@ Message: TypeAlias = (
     | NeedMessage
     | MemoryRequest
     | MemoryAnswer
+    | EpochMessage
     | PendingMessage
 )
 

@@ -34,7 +34,7 @@ class OwnVotes:
     ) -> None:
         self._genesis_hash = genesis_hash
         self._epoch = epoch
-        self._me = me
+        self.me: Final = me
         self._signer = signer
         self._votes: dict[int, dict[VoteKind, Vote]] = {}
         self.floor_view = floor_view
@@ -54,7 +54,7 @@ class OwnVotes:
         digest = vote_digest(
             self._genesis_hash, kind, epoch=self._epoch, view=view, block_hash=block_hash
         )
-        vote = Vote(kind, self._epoch, view, block_hash, self._me, self._signer(digest))
+        vote = Vote(kind, self._epoch, view, block_hash, self.me, self._signer(digest))
         self._keep(vote)
         return vote
 
@@ -69,7 +69,7 @@ class OwnVotes:
     def remember(self, vote: Vote) -> bool:
         """Take back a vote signed earlier; false if it is known or contradicts another one."""
         earlier = self.of(vote.view)
-        if vote.validator != self._me or not self._allowed(vote.kind, vote.block_hash, earlier):
+        if vote.validator != self.me or not self._allowed(vote.kind, vote.block_hash, earlier):
             return False
         self._keep(vote)
         return True

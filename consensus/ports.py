@@ -7,10 +7,12 @@ the ledger's affair.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.records import WalRecord
-from omninode.consensus.types import Block, Certificate, Vote
+from omninode.consensus.types import Block, Certificate, Header, NextEpoch, Vote
 
 Clock = Callable[[], int]
 """Returns the wall clock in milliseconds since the epoch."""
@@ -61,7 +63,7 @@ class Pool(Protocol):
         """Return bytes of transactions that arrived before a time, for the leader (P3)."""
         ...
 
-    async def receive(self, peer: str, raws: Sequence[bytes]) -> None:
+    async def receive(self, peer: str, raws: Sequence[bytes]) -> object:
         """Take transactions from a peer; raises `PeerFault` for rubbish."""
         ...
 
@@ -78,16 +80,47 @@ class Pool(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """Final blocks of one epoch with their transactions.
+
+    `certificate` finalizes the last one, or the last of the `fillers` after it if it ends the
+    epoch.
+    """
+
+    blocks: Sequence[tuple[Block, Sequence[bytes]]]
+    certificate: Certificate
+    fillers: tuple[Header, ...] = ()
+
+
 class Ledger(Protocol):
     """Executes finalized blocks in height order and keeps them."""
 
     def execute(
-        self, block: Block, bodies: Sequence[Body], certificate: Certificate | None
+        self,
+        block: Block,
+        bodies: Sequence[Body],
+        certificate: Certificate | None,
+        *,
+        proof: EpochProof | None = None,
     ) -> bytes:
         """Execute the next block; returns the app hash.
 
-        `certificate` finalizes the block, or a later one of its run.
+        `certificate` finalizes the block, or a later one of its run. `proof` comes with the block
+        that ends an epoch, and is kept for ever (PROTOCOL.md P6).
         """
+        ...
+
+    async def next_epoch(self) -> NextEpoch | None:
+        """Return what the block executed last decided about the next epoch, if it did.
+
+        Waits until that block is stored and the snapshot after it has its root: nothing is executed
+        meanwhile.
+        """
+        ...
+
+    def epoch_proof(self, epoch: int) -> EpochProof | None:
+        """Return how an epoch ended."""
         ...
 
     async def store(self) -> None:
@@ -98,10 +131,8 @@ class Ledger(Protocol):
         """Return a finalized block with its transactions."""
         ...
 
-    def stored_run(
-        self, from_height: int, *, count_max: int, bytes_max: int
-    ) -> tuple[list[tuple[Block, list[bytes]]], Certificate] | None:
-        """Return finalized blocks from a height on, ending at one with the returned certificate."""
+    def stored_run(self, from_height: int, *, count_max: int, bytes_max: int) -> StoredRun | None:
+        """Return finalized blocks of one epoch from a height on."""
         ...
 
     @property
@@ -143,6 +174,10 @@ class VoteLog(Protocol):
 
     def append(self, record: WalRecord) -> None:
         """Buffer a WAL record."""
+        ...
+
+    def floor_view(self, epoch: int) -> int:
+        """Return the lowest view of an epoch in which the guard allows a vote."""
         ...
 
     def guard(self, vote: Vote) -> None:

@@ -29,3 +29,14 @@ class WalCertificate(msgspec.Struct, frozen=True, array_like=True):
 
 
 WalRecord: TypeAlias = WalVote | WalBlock | WalCertificate
+
+
+def epoch_of(record: WalRecord) -> int:
+    """Return the epoch that a record is of."""
+    match record:
+        case WalVote(vote):
+            return vote.epoch
+        case WalBlock(block, _):
+            return block.header.epoch
+        case WalCertificate(certificate):
+            return certificate.epoch

@@ -15,7 +15,16 @@ from omninode.consensus.leaders import LeaderSchedule
 from omninode.consensus.messages import Message
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.timing import Timing
-from omninode.consensus.types import Certificate, Header, ValidatorSet, Vote, VoteKind
+from omninode.consensus.types import (
+    Certificate,
+    Header,
+    NextEpoch,
+    Seal,
+    ValidatorSet,
+    Vote,
+    VoteKind,
+)
+from omninode.consensus.validity import is_sealed
 from omninode.consensus.views import Views
 
 
@@ -33,6 +42,10 @@ class State:
     executed: Executed
     own: OwnVotes | None
     final_certificate: Certificate | None
+    following: NextEpoch | None = None
+    """What the epoch's cut decided, once it is executed (P6)."""
+    fillers: tuple[Header, ...] = ()
+    """What lies between the sealing block and `final_certificate` when the epoch is over."""
     pending_final: Certificate | None = None
     """The newest finalization whose blocks are not all held."""
     view: int = 0
@@ -49,6 +62,23 @@ class State:
     def send(self, to: int | None, message: Message) -> None:
         """Send a message to one validator, or to all others."""
         self.out.append(Send(to, message))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this is about."""
+        return self.validators.epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the block that seals our epoch is final (P6)."""
+        return is_sealed(self.chain.final, self.epoch)
+
+    def seal_due(self, executed_height: int) -> Seal | None:
+        """Return the seal of a block whose leader had executed so much, as far as we know (P6)."""
+        following = self.following
+        if following is None or executed_height < following.seal.cut_height:
+            return None
+        return following.seal
 
     def halt_on(self, divergence: Divergence | None) -> None:
         """Stop for good if our state is not the network's (P5)."""

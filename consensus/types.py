@@ -59,7 +59,7 @@ class VoteKind(enum.StrEnum):
     FINALIZE = "F"
 
 
-class Seal(msgspec.Struct, frozen=True, array_like=True):
+class Seal(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """What an epoch's sealing block adds to its header (P6); its fillers repeat it.
 
     `cut_height` is E, the block whose state decides the next set; both roots are of that state.
@@ -70,6 +70,11 @@ class Seal(msgspec.Struct, frozen=True, array_like=True):
     next_seed: Hash
     state_root: Hash
     snapshot_root: Hash
+
+    @cached_property
+    def hash(self) -> bytes:
+        """Identifies what was sealed."""
+        return tagged_hash("omni/seal/1", encode(self))
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, dict=True):

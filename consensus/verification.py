@@ -5,21 +5,29 @@ Rules
     V2. A certificate's signers ascend, each is a member, and together they are a quorum (T4).
         A nullify vote or certificate names no block, every other one names one.
     V3. A proposal's vote notarizes its own block in its own view and is signed by the block's
-        proposer; the parent's certificate notarizes or finalizes the block's parent.
+        proposer; the parent's certificate notarizes or finalizes the block's parent. The header
+        names the transactions and the votes that the block shows.
+    V4. A beacon proof is the signature of the proposer's beacon key, if the set has one of it; else
+        there is none (consensus.md §4.3).
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+from omninode import bls
 from omninode.consensus.types import (
+    Block,
     Certificate,
+    Header,
     Proposal,
     ValidatorSet,
     Vote,
     VoteKind,
+    beacon_message,
     body_root,
     vote_digest,
+    votes_seen_root,
 )
 from omninode.crypto import ZERO_HASH, recover_address
 from omninode.errors import Malformed, PeerFault
@@ -95,8 +103,31 @@ def check_proposal_shape(proposal: Proposal) -> None:
         or (parent.block_hash, parent.view) != (header.parent_hash, header.parent_view)
     ):
         raise PeerFault("bad_proposal", "the certificate is not the parent's")
-    if header.body_root != body_root(proposal.block.transaction_ids):
-        raise PeerFault("bad_proposal", "the body root does not match the transaction ids")
+    if not is_whole(proposal.block):
+        raise PeerFault("bad_proposal", "the roots do not match the block's contents")
+
+
+def is_whole(block: Block) -> bool:
+    """Whether a block's contents are those that its header names (V3)."""
+    header = block.header
+    return header.body_root == body_root(
+        block.transaction_ids
+    ) and header.votes_seen_root == votes_seen_root(block.votes_seen)
+
+
+def check_beacon(header: Header, validators: ValidatorSet) -> None:
+    """Check the beacon proof of a block whose proposer leads its view (V4).
+
+    Raises:
+        PeerFault: It is missing, wrong, or there should be none.
+    """
+    key, proof = validators.validators[header.proposer].beacon_key, header.beacon_proof
+    if not key and not proof:
+        return
+    if not key or not bls.verify(key, beacon_message(header), proof):
+        raise PeerFault(
+            "bad_beacon", "the beacon proof is not the leader's", penalty=FORGERY_PENALTY
+        )
 
 
 def _names_rightly(item: Vote | Certificate) -> bool:

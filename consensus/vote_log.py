@@ -23,6 +23,8 @@ from omninode.errors import BrokenInvariant, ConfigError, StorageFault
 
 _PROBE_BYTES: Final = 512
 _PROBES: Final = 25
+_NO_VIEW: Final = 2**63
+"""A floor above every view."""
 
 
 class VoteLog:
@@ -60,10 +62,15 @@ class VoteLog:
         """How much of a crash's unfinished last write was cut off when the log was opened."""
         return self._wal.torn_bytes
 
-    @property
-    def floor_view(self) -> int:
-        """The lowest view that the guard lets us vote in; 0 without a guard."""
-        return 0 if self._guard is None else self._guard.floor[1]
+    def floor_view(self, epoch: int) -> int:
+        """Return the lowest view of an epoch that the guard lets us vote in; 0 without a guard.
+
+        It keeps the floor as (epoch, view): of an epoch before the floor's nothing is allowed.
+        """
+        floor_epoch, floor_view = (0, 0) if self._guard is None else self._guard.floor
+        if epoch == floor_epoch:
+            return floor_view
+        return 0 if epoch > floor_epoch else _NO_VIEW
 
     def append(self, record: WalRecord) -> None:
         """Buffer a record of the log.

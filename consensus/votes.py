@@ -27,13 +27,14 @@ class _KindVotes:
 class ViewVotes:
     """What was voted in one view. At most three votes a validator are kept."""
 
-    __slots__ = ("_convicted", "_finalize", "_notarize", "_nullify", "active_power")
+    __slots__ = ("_convicted", "_finalize", "_notarize", "_nullify", "_voters", "active_power")
 
     def __init__(self) -> None:
         self._notarize = _KindVotes()
         self._nullify = _KindVotes()
         self._finalize = _KindVotes()
         self._convicted: set[int] = set()
+        self._voters: dict[bytes, int] = {}
         self.active_power = 0
         """Power of the validators that notarized or nullified here."""
 
@@ -46,6 +47,22 @@ class ViewVotes:
         """Whether an equal vote of the same validator is held."""
         held = self._of(vote.kind).first.get(vote.validator)
         return held is not None and held.block_hash == vote.block_hash
+
+    def knows(self, vote: Vote) -> bool:
+        """Whether this very vote is held, signature and all."""
+        return self._of(vote.kind).first.get(vote.validator) == vote
+
+    def voters(self, block_hash: bytes) -> int:
+        """Return the bitmap of those who notarized or finalized a block (`votes_seen`)."""
+        return self._voters.get(block_hash, 0)
+
+    def vote_for(self, block_hash: bytes, validator: int) -> Vote | None:
+        """Return a validator's vote to notarize a block, or to finalize it."""
+        for kind in (self._notarize, self._finalize):
+            vote = kind.first.get(validator)
+            if vote is not None and vote.block_hash == block_hash:
+                return vote
+        return None
 
     def is_convicted(self, validator: int) -> bool:
         """Whether this validator was seen to contradict itself here."""
@@ -61,6 +78,9 @@ class ViewVotes:
         ):
             self.active_power += power
         votes.first[vote.validator] = vote
+        if vote.kind is not VoteKind.NULLIFY:
+            voters = self._voters.get(vote.block_hash, 0)
+            self._voters[vote.block_hash] = voters | 1 << vote.validator
         total = votes.power.get(vote.block_hash, 0) + power
         votes.power[vote.block_hash] = total
         return total

@@ -10,25 +10,40 @@ from dataclasses import dataclass
 from typing import Self
 
 from omninode.consensus.chain import FinalizedTip
-from omninode.consensus.types import Header, genesis_header
+from omninode.consensus.types import (
+    VOTES_SEEN_MAX,
+    Header,
+    NextEpoch,
+    ValidatorSet,
+    genesis_header,
+)
 from omninode.dex.exchange import Exchange
 from omninode.dex.genesis import Genesis
 from omninode.errors import BrokenInvariant, StorageFault
 from omninode.node.home import Home
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
+from omninode.storage.epochs import Epochs
 from omninode.storage.journal import Journal
+from omninode.storage.snapshot import Snapshots
 
 
 @dataclass(frozen=True, slots=True)
 class ChainState:
-    """The parts that live on one open database."""
+    """The parts that live on one open database.
+
+    `validators` are those of the epoch that the stored chain has reached, `following` what its cut
+    decided if it is stored.
+    """
 
     database: Database
     journal: Journal
     chain: ChainStore
     exchange: Exchange
     genesis: Header
+    epochs: Epochs
+    validators: ValidatorSet
+    following: NextEpoch | None
 
     @classmethod
     async def open(cls, home: Home, genesis: Genesis) -> Self:
@@ -51,10 +66,13 @@ class ChainState:
                 valset_hash=genesis.validator_set.hash,
             )
             exchange = await _exchange(chain, genesis, first, header)
+            epochs = Epochs(database, chain, Snapshots(home.snapshots))
+            validators = epochs.reached(genesis.validator_set)
+            following = await epochs.decide(validators.epoch)
         except BaseException:
             database.close()
             raise
-        return cls(database, journal, chain, exchange, header)
+        return cls(database, journal, chain, exchange, header, epochs, validators, following)
 
     def finalized_tip(self) -> FinalizedTip | None:
         """Return where consensus begins: the newest stored block, or nothing at genesis."""
@@ -65,7 +83,8 @@ class ChainState:
         hashes[self.exchange.height] = self.exchange.app_hash
         if head.header.executed_height == 0:
             hashes[0] = self.genesis.app_hash
-        return FinalizedTip(head.header, head.certificate, tuple(sorted(hashes.items())))
+        recent = self.chain.recent_blocks(self.validators.epoch, count_max=VOTES_SEEN_MAX)
+        return FinalizedTip(head.header, head.certificate, tuple(sorted(hashes.items())), recent)
 
 
 async def _exchange(

@@ -10,6 +10,8 @@ Rules
         piling up.
     L4. The garbage collector rests while a block executes: a pause in the middle would be longer
         than the block.
+    L5. After the cut of an epoch nothing is executed until it is stored and a snapshot of it is
+        made: the next set is decided then (P6).
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from typing import Final, NoReturn, cast
 
 import trio
 
-from omninode.consensus.ports import Body
-from omninode.consensus.types import Block, Certificate
+from omninode.consensus.epoch_proof import EpochProof
+from omninode.consensus.ports import Body, StoredRun
+from omninode.consensus.types import Block, Certificate, NextEpoch
 from omninode.dex.exchange import Exchange
 from omninode.dex.outcomes import block_input
 from omninode.dex.transaction import Transaction
 from omninode.errors import StorageFault
 from omninode.storage.chain import ChainStore
+from omninode.storage.epochs import Epochs
 from omninode.storage.records import CommittedBlock
 
 BLOCKS_UNSTORED_MAX: Final = 64
@@ -39,6 +43,7 @@ class Execution:
     Args:
         exchange: The state machine, at the height of the chain store's head.
         chain: Where blocks and state are kept.
+        epochs: Decides the next set when an epoch is cut.
         on_executed: Called right after a block was executed (mempool, metrics).
         on_stored: Called after a block is durable (streams, receipts).
     """
@@ -48,11 +53,14 @@ class Execution:
         exchange: Exchange,
         chain: ChainStore,
         *,
+        epochs: Epochs,
         on_executed: Callable[[CommittedBlock, Sequence[Transaction]], None],
         on_stored: Callable[[CommittedBlock], None],
     ) -> None:
         self.exchange = exchange
         self._chain = chain
+        self._epochs = epochs
+        self._cut_epoch: int | None = None
         self._on_executed = on_executed
         self._on_stored = on_stored
         self._unstored: deque[CommittedBlock] = deque()
@@ -66,7 +74,12 @@ class Execution:
         return self.exchange.height
 
     def execute(
-        self, block: Block, bodies: Sequence[Body], certificate: Certificate | None
+        self,
+        block: Block,
+        bodies: Sequence[Body],
+        certificate: Certificate | None,
+        *,
+        proof: EpochProof | None = None,
     ) -> bytes:
         """Execute the next block (L1); returns the app hash."""
         # Consensus hands back what the pool checked, without knowing what it is.
@@ -79,7 +92,9 @@ class Execution:
             if was_enabled:
                 gc.enable()
         raws = tuple(body.raw for body in transactions)
-        committed = CommittedBlock(block, raws, certificate, outcome)
+        committed = CommittedBlock(block, raws, certificate, outcome, proof)
+        if outcome.cut is not None:
+            self._cut_epoch = block.header.epoch
         self._unstored.append(committed)
         self._arrived.set()
         self._on_executed(committed, transactions)
@@ -90,6 +105,23 @@ class Execution:
         while len(self._unstored) >= BLOCKS_UNSTORED_MAX:
             self._drained = trio.Event()
             await self._drained.wait()
+
+    async def next_epoch(self) -> NextEpoch | None:
+        """Return what the block executed last decided about the next epoch, if it did (L5)."""
+        if self._cut_epoch is None:
+            return None
+        epoch, self._cut_epoch = self._cut_epoch, None
+        while self._unstored:
+            self._drained = trio.Event()
+            await self._drained.wait()
+        return await self._epochs.decide(epoch)
+
+    def epoch_proof(self, epoch: int) -> EpochProof | None:
+        """Return how an epoch ended."""
+        for committed in self._unstored:
+            if committed.epoch_proof is not None and committed.epoch_proof.epoch == epoch:
+                return committed.epoch_proof
+        return self._chain.epoch_proof(epoch)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -130,11 +162,10 @@ class Execution:
         stored = self._chain.block_by_hash(block_hash)
         return None if stored is None else (stored.block, list(stored.transactions))
 
-    def stored_run(
-        self, from_height: int, *, count_max: int, bytes_max: int
-    ) -> tuple[list[tuple[Block, list[bytes]]], Certificate] | None:
-        """Return stored blocks from a height on, ending at one with the returned certificate."""
+    def stored_run(self, from_height: int, *, count_max: int, bytes_max: int) -> StoredRun | None:
+        """Return stored blocks of one epoch from a height on."""
         run = self._chain.blocks_for_sync(from_height, count_max=count_max, bytes_max=bytes_max)
         if run is None:
             return None
-        return [(s.block, list(s.transactions)) for s in run.blocks], run.certificate
+        blocks = [(s.block, s.transactions) for s in run.blocks]
+        return StoredRun(blocks, run.certificate, run.fillers)

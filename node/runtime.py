@@ -36,6 +36,7 @@ from omninode.consensus.driver.questions import (
 )
 from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
 from omninode.consensus.timing import Timing
+from omninode.consensus.types import ValidatorSet
 from omninode.consensus.vote_log import VoteLog, measure_sync_ms
 from omninode.dex.eip712 import Domain
 from omninode.dex.genesis import Genesis, parse_genesis
@@ -86,23 +87,24 @@ class Node:
         self.config = config
         self.genesis = genesis
         self.state = state
-        self.validators = genesis.validator_set
-        address = None if keys.validator is None else keys.validator.address
-        self.index = None if address is None else self.validators.index_of(address)
         self.vote_log, self._records = VoteLog.open(
-            home.write_ahead_log, None if self.index is None else home.signer_guard
+            home.write_ahead_log, None if keys.validator is None else home.signer_guard
         )
         self.network = Network(
-            _network_settings(config, home, genesis),
+            _network_settings(config, home, genesis, state.validators),
             keys.identity,
             log=structlog.get_logger("p2p"),
         )
         self.execution = Execution(
-            state.exchange, state.chain, on_executed=self._on_executed, on_stored=self._on_stored
+            state.exchange,
+            state.chain,
+            epochs=state.epochs,
+            on_executed=self._on_executed,
+            on_stored=self._on_stored,
         )
         self.admission = self._build_admission()
         self.core = self._build_core(keys)
-        self.consensus = self._build_consensus()
+        self.consensus = self._build_consensus(keys)
         self.condition = NodeCondition(
             self.network,
             self.consensus,
@@ -152,25 +154,26 @@ class Node:
 
     def _build_core(self, keys: NodeKeys) -> Core:
         settings = self.config.consensus
-        votes = self.index is not None and keys.validator is not None
+        validators, key = self.state.validators, keys.validator
         return Core(
             genesis=self.state.genesis,
-            validators=self.validators,
-            me=self.index,
-            signer=keys.validator.sign if votes and keys.validator is not None else None,
+            validators=validators,
+            me=None if key is None else validators.index_of(key.address),
+            signer=None if key is None else key.sign,
             timing=Timing(
                 settings.delta_ms,
                 settings.min_block_interval_ms,
                 settings.idle_block_interval_ms,
             ),
             finalized=self.state.finalized_tip(),
-            vote_floor_view=self.vote_log.floor_view if votes else 0,
+            vote_floor_view=self.vote_log.floor_view(validators.epoch),
+            beacon=keys.beacon,
+            following=self.state.following,
         )
 
-    def _build_consensus(self) -> ConsensusService:
+    def _build_consensus(self, keys: NodeKeys) -> ConsensusService:
         return ConsensusService(
             self.core,
-            validators=self.validators,
             genesis_hash=self.genesis.hash,
             ports=Ports(
                 pool=self.admission,
@@ -185,6 +188,8 @@ class Node:
             ),
             delta_ms=self.config.consensus.delta_ms,
             on_halt=self._on_halt,
+            on_epoch=self._on_epoch,
+            address=None if keys.validator is None else keys.validator.address,
         )
 
     def _build_rpc(self) -> RpcService:
@@ -210,6 +215,7 @@ class Node:
         self.rpc.show_in(self.metrics)
         watch = self.metrics.watch
         watch("omninode_consensus_view", "Current view", lambda: self.core.view)
+        watch("omninode_consensus_epoch", "Current epoch", lambda: self.core.epoch)
         watch(
             "omninode_consensus_executed_height",
             "Height of the newest executed block",
@@ -242,7 +248,7 @@ class Node:
 
     def _broadcast_transactions(self, frame: bytes) -> object:
         """Hand transactions on: validators over their direct streams, everybody else by gossip."""
-        if self.index is not None:
+        if self.core.me is not None:
             return self.network.broadcast(Plane.DATA, frame)
         return self.network.publish(TRANSACTIONS_TOPIC, frame)
 
@@ -257,6 +263,10 @@ class Node:
         self.rpc.stored(committed)
         if self.settlement is not None:
             self.settlement.changed()
+
+    def _on_epoch(self, validators: ValidatorSet) -> None:
+        """Another set is in force: who speaks for it may use the vote plane."""
+        self.network.set_validator_peers(frozenset(v.peer_id for v in validators.validators))
 
     def _on_halt(self, halted: Halted) -> None:
         self.condition.halt(halted)
@@ -300,7 +310,7 @@ class Node:
                 await outer.start(
                     MetricsServer(self.metrics.registry, settings=self.config.metrics).run
                 )
-                log.info("node_running", height=self.execution.height, validator=self.index)
+                log.info("node_running", height=self.execution.height, validator=self.core.me)
                 task_status.started()
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(STOP_DEADLINE_S):
@@ -328,7 +338,7 @@ class Node:
                     pass
             prune_log = partial(
                 self.vote_log.prune,
-                final_epoch=self.validators.epoch,
+                final_epoch=self.core.epoch,
                 final_view=self.core.final_header.view,
                 committed_height=head.height,
             )
@@ -340,7 +350,9 @@ class Node:
         self.state.database.close()
 
 
-def _network_settings(config: NodeConfig, home: Home, genesis: Genesis) -> NetworkSettings:
+def _network_settings(
+    config: NodeConfig, home: Home, genesis: Genesis, validators: ValidatorSet
+) -> NetworkSettings:
     return NetworkSettings(
         listen=tuple(config.p2p.listen),
         network_tag=genesis.hash.hex(),
@@ -349,7 +361,7 @@ def _network_settings(config: NodeConfig, home: Home, genesis: Genesis) -> Netwo
         bootstrap=tuple(config.p2p.bootstrap),
         outbound_peers=config.p2p.outbound_peers,
         book_path=home.address_book,
-        validator_peers=frozenset(v.peer_id for v in genesis.validator_set.validators),
+        validator_peers=frozenset(v.peer_id for v in validators.validators),
         connections_max=config.p2p.connections_max,
         connections_per_ip_max=config.p2p.connections_per_ip_max,
     )

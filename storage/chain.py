@@ -5,7 +5,8 @@ Rules
         results, hash parts, state changes and index entries in one batch with the new head. So
         after a crash the state in the database is exactly the state after the head.
     C2. State records are stored as the exchange names and encodes them; loading is iterating.
-    C3. A run of blocks for a peer ends at a block whose own finalization certificate is stored.
+    C3. A run of blocks for a peer ends at a block whose own finalization certificate is stored, or
+        at the end of an epoch, which has a proof.
 
 What it does not do: judge blocks or certificates, or execute; whoever commits has done both.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Self, TypeVar
+
+from msgspec.structs import replace
 
 from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.types import Block, Certificate, Header
@@ -35,6 +38,7 @@ from omninode.storage.records import (
     Events,
     Results,
     StoredBlock,
+    StoredCut,
     StoredHead,
     StoredParts,
     StoredTransaction,
@@ -42,7 +46,7 @@ from omninode.storage.records import (
 )
 from omninode.storage.rows import decode_row
 
-FORMAT = 2
+FORMAT = 3
 """Version of everything under `keys`; another one is refused."""
 
 T = TypeVar("T")
@@ -212,6 +216,7 @@ class ChainStore:
         size = 0
         certified = 0
         certificate: bytes | None = None
+        end: EpochProof | None = None
         for key, value in self._database.iterate(
             keys.BLOCK, start=keys.height_bytes(from_height), fill_cache=False
         ):
@@ -225,12 +230,41 @@ class ChainStore:
                     break
             transactions = decode_row(bodies, Bodies) if bodies else ()
             blocks.append(StoredBlock(decode_row(value, Block), transactions))
+            header = blocks[-1].block.header
+            end = None if header.seal is None else self.epoch_proof(header.epoch)
+            if end is not None:
+                break
             found = self._database.get(keys.CERTIFICATE + key)
             if found is not None:
                 certificate, certified = found, len(blocks)
+        if end is not None:
+            return SyncRun(tuple(blocks), end.certificate, end.fillers)
         if certificate is None:
             return None
         return SyncRun(tuple(blocks[:certified]), decode_row(certificate, Certificate))
+
+    def epoch_cut(self, epoch: int) -> StoredCut | None:
+        """Return where an epoch was cut, if it was."""
+        return self._record(keys.EPOCH_CUT + keys.height_bytes(epoch), StoredCut)
+
+    async def decide_cut(self, epoch: int, cut: StoredCut, snapshot_root: bytes) -> None:
+        """Add the root of its snapshot to an epoch's cut; returns when that is durable."""
+        decided = replace(cut, snapshot_root=snapshot_root)
+        entry = (keys.EPOCH_CUT + keys.height_bytes(epoch), encode(decided))
+        await self._database.write([entry], sync=True)
+
+    def recent_blocks(self, epoch: int, *, count_max: int) -> tuple[Block, ...]:
+        """Return the newest blocks of an epoch, ascending; what they show is not to be repeated."""
+        blocks: list[Block] = []
+        head = self._head
+        height = 0 if head is None else head.height
+        while len(blocks) < count_max:
+            block = self.block(height)
+            if block is None or block.header.epoch != epoch:
+                break
+            blocks.append(block)
+            height -= 1
+        return tuple(reversed(blocks))
 
     def epoch_proof(self, epoch: int) -> EpochProof | None:
         """Return how an epoch ended, if it has."""
@@ -330,6 +364,12 @@ def _block_batch(committed: CommittedBlock) -> list[tuple[bytes, bytes | None]]:
     certificate = committed.certificate
     if certificate is not None and certificate.block_hash == block.hash:
         batch.append((keys.CERTIFICATE + key, encode(certificate)))
+    if outcome.cut is not None:
+        cut = StoredCut(
+            outcome.cut.height, outcome.cut.state_root, outcome.cut.validators, snapshot_root=None
+        )
+        epoch = keys.height_bytes(block.header.epoch)
+        batch.append((keys.EPOCH_CUT + epoch, encode(cut)))
     if committed.epoch_proof is not None:
         batch.append(_epoch_proof_entry(committed.epoch_proof))
     batch += index_entries(block.header, committed.transactions, outcome.results, events)

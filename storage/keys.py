@@ -24,6 +24,7 @@
 | `n` withdrawal tree | level(1), index(8) | the root of that full subtree |
 | `k` certified checkpoint | its height(8) | `StoredCheckpoint` |
 | `K` height of a checkpoint | its number(8) | its height(8) |
+| `c` cut of an epoch | epoch(8) | its `StoredCut`; kept for ever |
 | `p` end of an epoch | epoch(8) | its `EpochProof`; kept for ever |
 | `e` settlement chain | as `contracts.records` names it | what was confirmed and sent there |
 """
@@ -54,6 +55,7 @@ ACCOUNT_WITHDRAWAL: Final = b"v"
 WITHDRAWAL_NODE: Final = b"n"
 CHECKPOINT: Final = b"k"
 CHECKPOINT_HEIGHT: Final = b"K"
+EPOCH_CUT: Final = b"c"
 EPOCH_PROOF: Final = b"p"
 SETTLEMENT: Final = b"e"
 

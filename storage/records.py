@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from omninode.consensus.epoch_proof import EpochProof
-from omninode.consensus.types import Block, Certificate, Count, Hash, Header
+from omninode.consensus.types import Block, Certificate, Count, Hash, Header, ValidatorSet
 from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
 from omninode.dex.events import (
     DepositCredited,
@@ -36,6 +36,15 @@ class CommittedBlock:
     certificate: Certificate | None
     outcome: BlockOutcome
     epoch_proof: EpochProof | None = None
+
+
+class StoredCut(msgspec.Struct, frozen=True, array_like=True):
+    """What the cut of an epoch decided; the root is there once its snapshot is."""
+
+    height: Count
+    state_root: Hash
+    validators: ValidatorSet
+    snapshot_root: Hash | None
 
 
 class StoredHead(msgspec.Struct, frozen=True, array_like=True):
@@ -140,10 +149,14 @@ class StoredBlock:
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """Stored blocks from a height on; `certificate` finalizes the last of them."""
+    """Stored blocks of one epoch from a height on; `certificate` finalizes the last of them.
+
+    Where that ends the epoch, `fillers` may lead from it to the certified block.
+    """
 
     blocks: tuple[StoredBlock, ...]
     certificate: Certificate
+    fillers: tuple[Header, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,7 @@ class Node:
         self.execution = Execution(
             self.state.exchange,
             self.state.chain,
+            epochs=self.state.epochs,
             on_executed=self._on_executed,
             on_stored=self.stored.append,
         )
@@ -310,18 +311,18 @@ class Node:
         key = None if self.index is None else VOTE_KEYS[self.index]
         self.core = Core(
             genesis=self.state.genesis,
-            validators=genesis.validator_set,
-            me=self.index,
+            validators=self.state.validators,
+            me=None if key is None else self.state.validators.index_of(key.address),
             signer=None if key is None else key.sign,
             timing=Timing(DELTA_MS, self.world.interval_ms, IDLE_MS),
             finalized=self.state.finalized_tip(),
-            vote_floor_view=self.vote_log.floor_view,
+            vote_floor_view=self.vote_log.floor_view(self.state.validators.epoch),
+            following=self.state.following,
         )
         validators = frozenset(v.peer_id for v in genesis.validator_set.validators)
         self.peers = HubPeers(self.world.hub, self.name, validators)
         self.consensus = ConsensusService(
             self.core,
-            validators=genesis.validator_set,
             genesis_hash=genesis.hash,
             ports=Ports(
                 pool=self.admission,

@@ -59,9 +59,11 @@ from omninode.node.rpc.ports import NodeParts, Settlement
 from omninode.node.rpc.service import RpcService
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
+from omninode.storage.epochs import Epochs
 from omninode.storage.history import History
 from omninode.storage.journal import Journal
 from omninode.storage.records import CommittedBlock
+from omninode.storage.snapshot import Snapshots
 
 CHECKPOINT_INTERVAL_MS = 60_000
 CONTRACT, USDC_TOKEN, BTC_TOKEN = b"\xc0" * 20, b"\xc1" * 20, b"\xc2" * 20
@@ -177,7 +179,11 @@ class World:
             nonce_window_ms=30_000,
         )
         self.execution = Execution(
-            self.exchange, self.chain, on_executed=self._on_executed, on_stored=self._on_stored
+            self.exchange,
+            self.chain,
+            epochs=Epochs(self.database, self.chain, Snapshots(Path("no snapshots"))),
+            on_executed=self._on_executed,
+            on_stored=self._on_stored,
         )
 
     async def start(self, nursery: trio.Nursery, **settings: Any) -> None:

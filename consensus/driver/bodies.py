@@ -31,7 +31,8 @@ from omninode.consensus.driver.questions import (
     transaction_ids,
 )
 from omninode.consensus.limits import VIEWS_AHEAD_MAX, VOTE_VIEWS_KEPT
-from omninode.consensus.types import Block, body_root
+from omninode.consensus.types import Block
+from omninode.consensus.verification import is_whole
 from omninode.crypto import HASH_BYTES
 from omninode.encoding import decode, encode
 from omninode.errors import BrokenInvariant, Malformed, PeerFault
@@ -177,8 +178,8 @@ class Bodies:
         ids = block.transaction_ids
         if block.hash != block_hash:
             raise Malformed("a block of another hash")
-        if block.header.body_root != body_root(ids) or transaction_ids(raws) != ids:
-            raise Malformed("the transactions are not the block's")
+        if not is_whole(block) or transaction_ids(raws) != ids:
+            raise Malformed("the contents are not the block's")
         if self._names_too_much(ids) or self.is_too_large(sum(map(len, raws))):
             raise Malformed("the block is larger than a block may be")
         return await self._ports.pool.check(raws)

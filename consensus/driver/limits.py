@@ -18,6 +18,11 @@ CERTIFICATES_UNSYNCED_MAX: Final = 256
 """Certificates appended to the log without a sync; the next one causes one, so that a node which
 does not vote keeps a short log too."""
 
+EPOCH_HINTS_PER_SECOND: Final = 1
+EPOCH_HINTS_BURST: Final = 2
+"""How often a peer in another epoch than ours is answered with a proof, or makes us look for newer
+blocks; what it says beyond that is dropped."""
+
 # --- What a peer may cost ------------------------------------------------------------------------
 
 WORK_PER_SECOND: Final = 2_000

@@ -18,14 +18,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import trio
 
-from omninode.consensus.effects import Finalize, Send
+from omninode.consensus.effects import Finalize
+from omninode.consensus.messages import Message
 from omninode.consensus.ports import VoteLog
 
-Output = Send | Finalize
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to one peer, or to all (`peer is None`).
+
+    A peer and no index: what waits here may outlive the validator set that it was for.
+    """
+
+    peer: str | None
+    message: Message
+
+
+Output = Outgoing | Finalize
 
 QUICK_SYNC_S: Final = 0.002
 """A sync that takes longer is better done in a thread."""

@@ -44,6 +44,7 @@ class Proposer:
         self._order: out.BuildBlock | None = None
         self._order_changed = trio.Event()
         self._view_changed = trio.Event()
+        self._epoch_began = trio.Event()
         self._leader = 0
         self._ancestors: tuple[bytes, ...] = ()
         self._pending = False
@@ -63,6 +64,10 @@ class Proposer:
         self._hand_over_ms = 0
         self._view_changed.set()
 
+    def epoch_began(self) -> None:
+        """We may have become a validator, or ceased to be one."""
+        self._epoch_began.set()
+
     def executed(self) -> None:
         """A block was executed: an account may own something that did not before."""
         self._view_changed.set()
@@ -71,10 +76,8 @@ class Proposer:
         """Propose and watch until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._propose)
-            if self._service.core.me is None:
-                nursery.start_soon(self._spread_again)
-            else:
-                nursery.start_soon(self._watch_pending)
+            nursery.start_soon(self._spread_again)
+            nursery.start_soon(self._watch_pending)
         raise AssertionError("a daemon task returned")
 
     async def _propose(self) -> NoReturn:
@@ -115,6 +118,10 @@ class Proposer:
     async def _spread_again(self) -> NoReturn:
         pause_ms = max(20 * self._delta_ms, SPREAD_PAUSE_MS_MIN)
         while True:
+            self._epoch_began = trio.Event()
+            if self._service.core.me is not None:
+                await self._epoch_began.wait()
+                continue
             await trio.sleep(pause_ms / 1000)
             before_ms = self._clock() - pause_ms
             raws = self._pool.stale((), before_ms=before_ms, bytes_max=PENDING_MESSAGE_BYTES_MAX)
@@ -124,6 +131,9 @@ class Proposer:
     async def _watch_pending(self) -> NoReturn:
         while True:
             self._view_changed = trio.Event()
+            if self._service.core.me is None:
+                await self._view_changed.wait()
+                continue
             excluded = self._service.bodies.ids_of(self._ancestors)
             oldest_ms = self._pool.oldest_ms(excluded)
             if oldest_ms is None:

@@ -11,13 +11,14 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 import structlog
 
+from omninode.consensus.epoch_proof import FILLERS_MAX
 from omninode.consensus.ports import Peers
-from omninode.consensus.types import Block, Certificate, Count, Hash
+from omninode.consensus.types import Block, Certificate, Count, Hash, Header
 from omninode.crypto import keccak256
 from omninode.encoding import decode
 from omninode.errors import Malformed, PeerFault
@@ -67,10 +68,14 @@ class SentBlock(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BlocksReply(msgspec.Struct, frozen=True, array_like=True):
-    """A run of finalized blocks that the certificate finalizes, or nothing."""
+    """A run of finalized blocks of one epoch that the certificate finalizes, or nothing.
+
+    Where the run ends the epoch, `fillers` lead from its last block to the certified one.
+    """
 
     blocks: tuple[SentBlock, ...]
     certificate: Certificate | None
+    fillers: Annotated[tuple[Header, ...], msgspec.Meta(max_length=FILLERS_MAX)] = ()
 
 
 class Questions:

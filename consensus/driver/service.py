@@ -31,14 +31,21 @@ from omninode.consensus.driver.limits import (
     SERVED_BURST_BYTES,
     SERVED_PER_SECOND_BYTES,
 )
-from omninode.consensus.driver.output import Output, OutputQueue
+from omninode.consensus.driver.output import Outgoing, Output, OutputQueue
 from omninode.consensus.driver.proposer import Proposer
 from omninode.consensus.driver.sync import BlockSync
 from omninode.consensus.driver.timers import Timers
-from omninode.consensus.messages import MemoryRequest
+from omninode.consensus.epoch_proof import EpochProof
+from omninode.consensus.messages import MemoryRequest, Message
 from omninode.consensus.ports import Body, Clock, Ledger, Peers, Pool, VoteLog
-from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
-from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote
+from omninode.consensus.records import (
+    WalBlock,
+    WalCertificate,
+    WalRecord,
+    WalVote,
+    epoch_of,
+)
+from omninode.consensus.types import Block, Certificate, Header, ValidatorSet, Vote
 from omninode.encoding import encode
 from omninode.errors import BrokenInvariant, Malformed, StorageFault
 
@@ -77,32 +84,39 @@ class ConsensusService:
     """The trio side of consensus.
 
     Args:
-        core: The core, with its WAL already replayed.
-        validators: The validator set of the epoch.
+        core: The core.
         genesis_hash: Bound into every digest.
         ports: The rest of the node.
         limits: Genesis limits on a block's body.
         delta_ms: Δ, the assumed bound on one message delay.
         on_halt: Called once if the node must halt.
+        on_epoch: Called with the new set when another epoch has begun here.
+        address: Of our vote key, by which we find ourselves in the next sets; without it only the
+            core's own place in the first set counts.
     """
 
     def __init__(
         self,
         core: Core,
         *,
-        validators: ValidatorSet,
         genesis_hash: bytes,
         ports: Ports,
         limits: BodyLimits,
         delta_ms: int,
         on_halt: Callable[[Halted], None],
+        on_epoch: Callable[[ValidatorSet], None] = lambda _: None,
+        address: bytes | None = None,
     ) -> None:
         self.core = core
-        self.validators = validators
         self.halted: Halted | None = None
         self.evidence: deque[tuple[Vote, Vote]] = deque(maxlen=EVIDENCE_KEPT_MAX)
         self._ports = ports
         self._on_halt = on_halt
+        self._on_epoch = on_epoch
+        if address is None and core.me is not None:
+            address = core.validators.validators[core.me].address
+        self._address = address
+        self._later_records: list[WalRecord] = []
         self._inputs: deque[into.Input] = deque()
         self._stepping = False
         self._started = False
@@ -125,15 +139,19 @@ class ConsensusService:
         """Whether the core takes part: it has started and not halted."""
         return self._started and self.halted is None
 
+    @property
+    def validators(self) -> ValidatorSet:
+        """The validator set of the epoch that consensus is in."""
+        return self.core.validators
+
     def peer_of(self, validator: int) -> str:
         """Return the peer id of a validator by index."""
         return self.validators.validators[validator].peer_id
 
     def peer_connected(self, peer: str) -> None:
         """A peer is (again) there: what it has and we lack is asked for."""
-        for index, validator in enumerate(self.validators.validators):
-            if validator.peer_id == peer:
-                self.sync.request(index)
+        if any(validator.peer_id == peer for validator in self.validators.validators):
+            self.sync.request(peer)
 
     def feed(self, event: into.Input) -> None:
         """Step the core with one input and carry out its effects; nothing once it has halted."""
@@ -159,7 +177,8 @@ class ConsensusService:
     async def replay(self, records: Iterable[WalRecord]) -> None:
         """Give core and bodies back what the log holds (PROTOCOL.md P7); before `run`.
 
-        A transaction that many blocks name is checked and held once.
+        A transaction that many blocks name is checked and held once. What is of a later epoch than
+        the stored chain waits until that begins.
 
         Raises:
             BrokenInvariant: The log holds a block that was never valid.
@@ -178,7 +197,10 @@ class ConsensusService:
                     raise BrokenInvariant(f"the log holds an invalid block: {error}") from error
                 checked.update((body.hash, body) for body in bodies)
                 self.bodies.hold(block, [checked[name] for name in block.transaction_ids])
-            self.core.replay(record)
+            if epoch_of(record) > self.core.epoch:
+                self._later_records.append(record)
+            else:
+                self.core.replay(record)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -218,7 +240,9 @@ class ConsensusService:
                 self._write_block(block)
             case out.WriteCertificate(certificate):
                 self._write_certificate(certificate)
-            case out.Send() | out.Finalize():
+            case out.Send(to, message):
+                self._push(to, message)
+            case out.Finalize():
                 self._output.push(effect)
             case out.SetTimer(timer, delay_ms):
                 self._timers.set(timer, delay_ms)
@@ -227,7 +251,7 @@ class ConsensusService:
             case out.FetchBlock(block_hash, _, source):
                 self.bodies.fetch(block_hash, source)
             case out.SyncBlocks(_, source):
-                self.sync.request(source)
+                self.sync.request(None if source is None else self.peer_of(source))
             case out.BuildBlock():
                 self._proposer.build(effect)
             case out.ViewEntered(view, leader, ancestors):
@@ -241,6 +265,12 @@ class ConsensusService:
                 self._halt(Halted(height, expected, ours))
             case _:
                 assert_never(effect)
+
+    def _push(self, to: int | None, message: Message) -> None:
+        if isinstance(message, MemoryRequest):
+            self.inbox.asking_for_memory(to)
+        if to is None or to != self.core.me:
+            self._output.push(Outgoing(None if to is None else self.peer_of(to), message))
 
     def _write_block(self, block: Block) -> None:
         if block.header.proposer == self.core.me:
@@ -263,13 +293,11 @@ class ConsensusService:
             return
         if self.halted:
             return
-        if isinstance(output.message, MemoryRequest):
-            self.inbox.asking_for_memory(output.to)
         frame = encode(output.message)
-        if output.to is None:
+        if output.peer is None:
             self._ports.peers.broadcast(frame)
-        elif output.to != self.core.me:
-            self._ports.peers.send(self.peer_of(output.to), frame)
+        else:
+            self._ports.peers.send(output.peer, frame)
 
     def _halt(self, halted: Halted) -> None:
         self.halted = halted
@@ -277,7 +305,6 @@ class ConsensusService:
 
     async def _execute_finalized(self) -> NoReturn:
         """Execute final blocks in height order; waiting here is what makes execution lag (P3)."""
-        ledger = self._ports.ledger
         while True:
             await self._finalized_wake.wait()
             self._finalized_wake = trio.Event()
@@ -286,13 +313,51 @@ class ConsensusService:
                 for block in final.blocks:
                     if self.halted:
                         break
-                    app_hash = ledger.execute(block, self.bodies.of(block), final.certificate)
-                    self.bodies.executed(block.hash)
-                    self.feed(into.Executed(block.header.height, app_hash))
-                    self.executed.set()
-                    self.executed = trio.Event()
-                    self._proposer.executed()
-                    await ledger.store()
-                    # A long run leaves votes, timers and peers their turn between two blocks.
-                    await trio.lowlevel.checkpoint()
+                    await self._execute(block, final)
                 self.bodies.prune(final.blocks[-1].header.view)
+
+    async def _execute(self, block: Block, final: out.Finalize) -> None:
+        ledger, header = self._ports.ledger, block.header
+        proof = None
+        if header.seal is not None:
+            proof = self._proof_of_end(header, final)
+        app_hash = ledger.execute(block, self.bodies.of(block), final.certificate, proof=proof)
+        next_epoch = await ledger.next_epoch()
+        self.bodies.executed(block.hash)
+        self.feed(into.Executed(header.height, app_hash, next_epoch))
+        if proof is not None and not self.halted:
+            self._begin_epoch()
+        self.executed.set()
+        self.executed = trio.Event()
+        self._proposer.executed()
+        await ledger.store()
+        # A long run leaves votes, timers and peers their turn between two blocks.
+        await trio.lowlevel.checkpoint()
+
+    def _proof_of_end(self, header: Header, final: out.Finalize) -> EpochProof:
+        following = self.core.following
+        if following is None:
+            raise BrokenInvariant(f"block {header.height} seals an epoch that was not cut")
+        return EpochProof(header, final.fillers, final.certificate, following.validators)
+
+    def _begin_epoch(self) -> None:
+        """Go on in the next epoch: nothing of the old one reaches the core any more (P6)."""
+        end = self.core.epoch_end
+        if end is None:
+            raise BrokenInvariant("an epoch ended whose sealing block is not the newest final one")
+        epoch = end.validators.epoch
+        me = None if self._address is None else end.validators.index_of(self._address)
+        floor_view = 0 if me is None else self._ports.vote_log.floor_view(epoch)
+        self._timers.clear()
+        self.core.begin_epoch(me, vote_floor_view=floor_view)
+        self.inbox.begin_epoch()
+        self._proposer.epoch_began()
+        records, self._later_records = self._later_records, []
+        for record in records:
+            if epoch_of(record) > epoch:
+                self._later_records.append(record)
+            else:
+                self.core.replay(record)
+        log.info("epoch_began", epoch=epoch, validators=len(end.validators.validators), me=me)
+        self._on_epoch(end.validators)
+        self.feed(into.Start())

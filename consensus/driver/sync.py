@@ -11,6 +11,9 @@ Rules
     Y3. Runs are asked for until there is nothing newer; then the live protocol takes over. Both may
         make the same block final: a run that comes too late is dropped without blame.
     Y4. What is believed of a peer is what its certificates prove, never a height that it claims.
+    Y5. A run lies in one epoch, so that one set checks it. At the epoch's end it carries what leads
+        to the certificate: fillers, which nobody keeps (P6). The next run begins when the node is
+        in the next epoch.
 """
 
 from __future__ import annotations
@@ -38,8 +41,10 @@ from omninode.consensus.driver.questions import (
     SentBlock,
     transaction_ids,
 )
-from omninode.consensus.types import Certificate, Header, VoteKind, body_root
-from omninode.consensus.verification import check_certificate
+from omninode.consensus.epoch_proof import is_filler
+from omninode.consensus.types import Block, Header, VoteKind
+from omninode.consensus.validity import is_sealed
+from omninode.consensus.verification import check_certificate, is_whole
 from omninode.encoding import decode, encode
 from omninode.errors import Malformed, PeerFault
 
@@ -72,21 +77,22 @@ class BlockSync:
         self._served = served
         self._questions = Questions(ports.peers)
         self._wanted = trio.Event()
-        self._source: int | None = None
+        self._source: str | None = None
         self._strikes: Counter[str] = Counter()
         self._turn = 0
         self.is_behind = False
         """Whether the last run was longer than the protocol's own pace explains (Y4)."""
 
-    def request(self, source: int | None) -> None:
-        """Say that we are behind; `source` is the validator that made us see it."""
+    def request(self, source: str | None) -> None:
+        """Say that we are behind; `source` is the peer that made us see it."""
         self._source = source
         self._wanted.set()
 
     async def run(self) -> NoReturn:
         """Sync whenever asked to; an observer, to whom nobody sends votes, at a steady pace."""
-        pause_s = OBSERVER_POLL_MS / 1000 if self._service.core.me is None else float("inf")
         while True:
+            observes = self._service.core.me is None
+            pause_s = OBSERVER_POLL_MS / 1000 if observes else float("inf")
             with trio.move_on_after(pause_s):
                 await self._wanted.wait()
             has_reason = self._wanted.is_set()
@@ -125,9 +131,10 @@ class BlockSync:
 
     async def _settled(self) -> None:
         """Wait until what is final is executed, so that the next run starts at the ledger's end."""
+        core, ledger = self._service.core, self._ports.ledger
         while (
-            self._ports.ledger.height < self._service.core.final_height and not self._service.halted
-        ):
+            ledger.height < core.final_height or core.is_epoch_over
+        ) and not self._service.halted:
             await self._service.executed.wait()
 
     def _peers_in_order(self) -> list[str]:
@@ -136,8 +143,7 @@ class BlockSync:
         self._turn += 1
         turn = self._turn % max(len(peers), 1)
         peers = peers[turn:] + peers[:turn]
-        source, self._source = self._source, None
-        first = None if source is None else self._service.peer_of(source)
+        first, self._source = self._source, None
         return sorted(peers, key=lambda peer: (self._strikes[peer], peer != first))
 
     async def _run_from(self, peer: str) -> bool:
@@ -158,31 +164,41 @@ class BlockSync:
             return False
         if not reply.blocks or reply.certificate is None:
             return False
+        if reply.blocks[0].block.header.epoch != self._service.core.epoch:
+            return False
         try:
-            self._check_run(reply.blocks, reply.certificate, tip)
+            self._check_run(reply, tip)
             bodies = await self._check_bodies(reply.blocks)
         except (Malformed, PeerFault) as error:
             self._strikes[peer] += 1
             self._questions.blame(peer, "bad_sync_reply", str(error))
             return False
         if self._service.core.final_header is tip:
-            self._take(reply.blocks, reply.certificate, bodies)
+            self._take(reply, bodies)
         return self._service.core.final_header is not tip
 
-    def _check_run(
-        self, blocks: Sequence[SentBlock], certificate: Certificate, tip: Header
-    ) -> None:
-        """Check links, body roots and the certificate of a run (Y1)."""
-        previous = tip
-        for sent in blocks:
+    def _check_run(self, reply: BlocksReply, tip: Header) -> None:
+        """Check links, contents and the certificate of a run (Y1, Y5)."""
+        previous, epoch = tip, self._service.core.epoch
+        for sent in reply.blocks:
             header = sent.block.header
             if (header.height, header.parent_hash) != (previous.height + 1, previous.hash):
                 raise Malformed("the run does not link to our chain")
+            if header.epoch != epoch or is_sealed(previous, epoch):
+                raise Malformed("the run leads past an epoch's end")
             ids = sent.block.transaction_ids
-            if header.body_root != body_root(ids) or transaction_ids(sent.transactions) != ids:
-                raise Malformed("the transactions are not the block's")
+            if not is_whole(sent.block) or transaction_ids(sent.transactions) != ids:
+                raise Malformed("the contents are not the block's")
             previous = header
-        if (certificate.kind, certificate.block_hash) != (VoteKind.FINALIZE, previous.hash):
+        for filler in reply.fillers:
+            if not is_filler(filler, previous):
+                raise Malformed("a header after the epoch's end is no filler")
+            previous = filler
+        certificate = reply.certificate
+        if certificate is None or (certificate.kind, certificate.block_hash) != (
+            VoteKind.FINALIZE,
+            previous.hash,
+        ):
             raise Malformed("the certificate does not finalize the run")
         check_certificate(certificate, self._service.validators, self._genesis_hash)
 
@@ -199,16 +215,14 @@ class BlockSync:
             start = end
         return bodies
 
-    def _take(
-        self,
-        blocks: Sequence[SentBlock],
-        certificate: Certificate,
-        bodies: Sequence[Sequence[Body]],
-    ) -> None:
-        for sent, checked in zip(blocks, bodies, strict=True):
+    def _take(self, reply: BlocksReply, bodies: Sequence[Sequence[Body]]) -> None:
+        assert reply.certificate is not None
+        for sent, checked in zip(reply.blocks, bodies, strict=True):
             self._service.bodies.hold(sent.block, checked)
-        self.is_behind = len(blocks) > BEHIND_BLOCKS
-        self._service.feed(into.BlocksSynced(tuple(sent.block for sent in blocks), certificate))
+        self.is_behind = len(reply.blocks) > BEHIND_BLOCKS
+        blocks = [sent.block for sent in reply.blocks]
+        blocks += [Block(filler, ()) for filler in reply.fillers]
+        self._service.feed(into.BlocksSynced(tuple(blocks), reply.certificate))
 
     async def serve(self, peer: str, payload: bytes) -> bytes:
         """Answer `BLOCKS_PROTOCOL` from the ledger, as far as the peer's credit goes."""
@@ -219,9 +233,10 @@ class BlockSync:
         run = self._ports.ledger.stored_run(
             request.from_height, count_max=SYNC_BLOCKS_MAX, bytes_max=SYNC_BYTES_MAX
         )
-        blocks, certificate = ((), None) if run is None else run
-        answer = encode(
-            BlocksReply(tuple(SentBlock(b, tuple(raws)) for b, raws in blocks), certificate)
-        )
+        if run is None:
+            self._served.spend(peer, SERVED_BLOCK_BYTES + len(nothing))
+            return nothing
+        blocks = tuple(SentBlock(block, tuple(raws)) for block, raws in run.blocks)
+        answer = encode(BlocksReply(blocks, run.certificate, run.fillers))
         self._served.spend(peer, (1 + len(blocks)) * SERVED_BLOCK_BYTES + len(answer))
         return answer if len(answer) <= SYNC_REPLY_BYTES_MAX else nothing

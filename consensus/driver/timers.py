@@ -40,6 +40,11 @@ class Timers:
         if self._heap[0][2] == timer:
             self._changed.set()
 
+    def clear(self) -> None:
+        """Drop all timers: the views of another epoch begin."""
+        self._deadlines.clear()
+        self._heap.clear()
+
     def forget_before(self, view: int) -> None:
         """Drop timers of views that are over."""
         for timer in [t for t in self._deadlines if t.view < view]:

@@ -225,4 +225,4 @@ class Services:
     @property
     def validators(self) -> ValidatorSet:
         """The validators of the present epoch."""
-        return self.parts.exchange.rules.validator_set
+        return self.parts.consensus.validators

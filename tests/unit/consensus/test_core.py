@@ -10,7 +10,7 @@ from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
 from omninode.consensus.limits import MAX_LAG
 from omninode.consensus.messages import TimerId, TimerKind
-from omninode.consensus.types import Block, Header, Vote
+from omninode.consensus.types import Block, Header, Seal, Vote
 
 ME = 0
 
@@ -167,7 +167,7 @@ def test_only_the_leaders_first_block_counts(world: World) -> None:
         {"genesis_hash": APP[5]},
         {"valset_hash": APP[5]},
         {"evidence_root": APP[5]},
-        {"votes_seen_root": APP[5]},
+        {"seal": Seal(0, APP[1], APP[2], APP[3], APP[4])},
         {"beacon_proof": b"x"},
         {"height": 2},
         {"time_ms": START_MS},

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.messages import (
     CertificateMessage,
+    EpochMessage,
     MemoryAnswer,
     MemoryRequest,
     Message,
@@ -22,8 +24,10 @@ from omninode.consensus.types import (
     Block,
     Certificate,
     Proposal,
+    ValidatorSet,
     Vote,
     VoteKind,
+    VotesSeen,
     genesis_header,
 )
 from omninode.crypto import ZERO_HASH
@@ -41,10 +45,12 @@ MESSAGES = [
     CertificateMessage(CERTIFICATE),
     ProposalMessage(PROPOSAL),
     ProposalMessage(Proposal(Block(HEADER, ()), VOTE, None)),
-    NeedMessage(0, 2**63 - 1),
-    MemoryRequest(),
-    MemoryAnswer(5, (VOTE,)),
+    ProposalMessage(Proposal(Block(HEADER, (), (VotesSeen(3, b"\1"),)), VOTE, None, (VOTE,))),
+    NeedMessage(0, 2**63 - 1, 7),
+    MemoryRequest(7),
+    MemoryAnswer(5, (VOTE,), 7),
     MemoryAnswer(5, ()),
+    EpochMessage(EpochProof(HEADER, (HEADER,), CERTIFICATE, ValidatorSet(1, (), ZERO_HASH))),
     PendingMessage((b"raw", b"")),
 ]
 
@@ -64,9 +70,9 @@ certificates = st.builds(
 messages = st.one_of(
     st.builds(VoteMessage, votes),
     st.builds(CertificateMessage, certificates),
-    st.builds(NeedMessage, counts, counts),
-    st.builds(MemoryRequest),
-    st.builds(MemoryAnswer, counts, st.lists(votes, max_size=3).map(tuple)),
+    st.builds(NeedMessage, counts, counts, counts),
+    st.builds(MemoryRequest, counts),
+    st.builds(MemoryAnswer, counts, st.lists(votes, max_size=3).map(tuple), counts),
     st.builds(PendingMessage, st.lists(st.binary(max_size=9), max_size=5).map(tuple)),
 )
 
@@ -143,9 +149,11 @@ def _vote(**changes: Any) -> list[Any]:
         ["votes", _vote()[1]],
         ["need", 1],
         ["need", -1, 1],
-        ["need", 1, 2, 3],
+        ["need", 1, 2],
+        ["need", 1, 2, 3, 4],
         ["memory", 1],
-        ["memory?", 1],
+        ["memory?"],
+        ["memory?", 1, 2],
         ["pending", [1]],
         ["pending", ["text"]],
         ["certificate", ["N", 0, 1, b"\1" * 32, [0], [bytes(3)]]],
@@ -172,13 +180,14 @@ def test_bytes_before_behind_and_missing_are_malformed(message: Message) -> None
 
 def test_other_encodings_of_the_same_message_are_malformed() -> None:
     frame = encode(NeedMessage(1, 2))
-    assert frame == b"\x93\xa4need\x01\x02"
+    assert frame == b"\x94\xa4need\x01\x02\x00"
     for other in (
-        b"\x93\xa4need\xcc\x01\x02",  # 1 in two bytes
-        b"\x93\xd9\x04need\x01\x02",  # a long text header
-        b"\xdc\x00\x03\xa4need\x01\x02",  # a long array header
-        b"\x93\xc4\x04need\x01\x02",  # bytes for text
-        b"\x93\xa4need\xd3\x00\x00\x00\x00\x00\x00\x00\x01\x02",  # a signed integer
+        b"\x93\xa4need\x01\x02",  # an epoch left out
+        b"\x94\xa4need\xcc\x01\x02\x00",  # 1 in two bytes
+        b"\x94\xd9\x04need\x01\x02\x00",  # a long text header
+        b"\xdc\x00\x04\xa4need\x01\x02\x00",  # a long array header
+        b"\x94\xc4\x04need\x01\x02\x00",  # bytes for text
+        b"\x94\xa4need\xd3\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00",  # a signed integer
     ):
         with pytest.raises(Malformed):
             read(other)

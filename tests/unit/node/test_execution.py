@@ -62,6 +62,7 @@ class Ledger:
         self.execution = Execution(
             state.exchange,
             state.chain,
+            epochs=state.epochs,
             on_executed=lambda committed, _: self.executed.append(height_of(committed)),
             on_stored=lambda committed: self.stored.append(height_of(committed)),
         )
@@ -241,7 +242,6 @@ async def test_a_run_of_blocks_under_one_certificate_is_served_as_one(ledger: Le
     await ledger.execution.finish()
     run = ledger.execution.stored_run(1, count_max=10, bytes_max=1 << 20)
     assert run is not None
-    blocks, certificate = run
-    assert [block for block, _ in blocks] == [block for block, _ in ledger.made]
-    assert certificate.block_hash == ledger.tip.hash
+    assert [block for block, _ in run.blocks] == [block for block, _ in ledger.made]
+    assert run.certificate.block_hash == ledger.tip.hash
     assert ledger.execution.stored_run(3, count_max=10, bytes_max=1 << 20) is None

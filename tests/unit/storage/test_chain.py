@@ -151,7 +151,7 @@ async def test_another_format_is_refused(
     store: SimpleNamespace, open_store: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chain_module, "FORMAT", 99)
-    with pytest.raises(ConfigError, match="format 2"):
+    with pytest.raises(ConfigError, match="format 3"):
         open_store()
 
 

@@ -13,10 +13,10 @@ from omninode.consensus.driver.output import (
     QUICK_SYNC_S,
     SLOW_SYNCS_MAX,
     THREAD_SYNCS,
+    Outgoing,
     Output,
     OutputQueue,
 )
-from omninode.consensus.effects import Send
 from omninode.consensus.messages import NeedMessage
 from omninode.consensus.records import WalRecord
 from omninode.consensus.types import Vote
@@ -36,13 +36,16 @@ class SlowLog:
     def guard(self, vote: Vote) -> None:
         raise AssertionError
 
+    def floor_view(self, epoch: int) -> int:
+        raise AssertionError
+
     def sync(self) -> None:
         self.syncs_begun += 1
         assert self.may_finish.acquire(timeout=10)
 
 
-def message(number: int) -> Send:
-    return Send(None, NeedMessage(number, number))
+def message(number: int) -> Outgoing:
+    return Outgoing(None, NeedMessage(number, number))
 
 
 async def begun(log: SlowLog, count: int) -> None:

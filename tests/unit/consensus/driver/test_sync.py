@@ -166,7 +166,7 @@ async def test_a_peer_pays_for_an_answer_that_is_none(world: World, mock_clock: 
     await world.grow(nodes[0], 20, others=nodes[1:])
     world.hub.bend_answer = lambda asked, _protocol, answer: b"\xc1" if asked == "peer1" else answer
     late = await world.start_node("peer3", 3)
-    late.consensus.sync.request(1)
+    late.consensus.sync.request("peer1")
     await until(lambda: late.height >= 20)
     assert {peer for peer, _, _ in late.peers.penalties} == {"peer1"}
 
@@ -270,11 +270,11 @@ async def test_executing_a_long_run_leaves_other_tasks_their_turn(
     in_a_row = longest = 0
     execute = late.execution.execute
 
-    def counted(*arguments: Any) -> bytes:
+    def counted(*arguments: Any, **options: Any) -> bytes:
         nonlocal in_a_row, longest
         in_a_row += 1
         longest = max(longest, in_a_row)
-        return execute(*arguments)
+        return execute(*arguments, **options)
 
     async def other_task() -> None:
         nonlocal in_a_row

@@ -18,7 +18,6 @@ from omninode.contracts.service import ChainSide
 from omninode.contracts.source import ContractTerms, Source
 from omninode.crypto import SigningKey, parse_address
 from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
-from omninode.dex.bridge.execution import STAKE_ASSET
 from omninode.dex.exchange import Exchange
 
 
@@ -74,7 +73,8 @@ def open_chain_side(
         tokens=tuple(parse_address(asset.token) for asset in rules.assets if asset.token),
         epoch=epoch,
         set_hash=validator_set_hash(epoch, words),
-        stake_token=rules.asset_token(STAKE_ASSET),
+        stake_token=rules.stake_token,
+        is_staking=rules.staking is not None and rules.stake_token is not None,
     )
     endpoints = [
         Endpoint(url, timeout_s=settings.request_timeout_s, on_call=on_call)

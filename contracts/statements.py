@@ -72,7 +72,7 @@ class Statements:
         return sign_validator(self._key, action, nonce=self._nonce, domain=self._domain)
 
     async def say(self, name: str, action: Action) -> None:
-        """Submit one of `VALIDATOR_ACTIONS`; a refusal is noted, whoever asked tries again later."""
+        """Submit a validator's statement; a refusal is noted, whoever asked tries again later."""
         for other in list(self._open):
             self.is_open(other)
         if len(self._open) >= STATEMENTS_OPEN_MAX:

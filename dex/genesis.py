@@ -309,6 +309,11 @@ class Genesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         token = "" if index is None else self.assets[index].token
         return parse_address(token) if token else None
 
+    @property
+    def stake_token(self) -> bytes | None:
+        """Token of what is staked, or None; without staking that of its default asset."""
+        return self.asset_token((self.staking or GenesisStaking()).asset)
+
     @cached_property
     def settlement_contract(self) -> bytes | None:
         """Address of the settlement contract, or None (`dex.transaction.Rules`)."""

@@ -116,13 +116,14 @@ class SimChain:
         tokens: tuple[bytes, ...] = (TOKEN,),
         epoch: int = 0,
         set_hash: bytes = SET_HASH,
+        stake_token: bytes = bytes(20),
     ) -> None:
         self._name = name
         self._domain = domain
         self.tokens = tokens
         self.epoch = epoch
         self.set_hash = set_hash
-        self.stake_token = bytes(20)
+        self.stake_token = stake_token
         self._made = 0
         self.blocks: list[SimBlock] = []
         self.forgotten: dict[bytes, SimBlock] = {}

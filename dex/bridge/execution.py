@@ -15,7 +15,7 @@ Without settlement none of this runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from omninode.dex.actions import (
     SUBACCOUNT_MAX,
@@ -54,10 +54,6 @@ from omninode.errors import Rejected
 if TYPE_CHECKING:
     from omninode.dex.actions import Action
     from omninode.dex.state import Context, State
-
-
-STAKE_ASSET: Final = "XOM"
-"""What the contract's stake token stands for."""
 
 
 def withdraw(state: State, context: Context, action: Withdraw) -> None:
@@ -156,6 +152,8 @@ def end_block(state: State, height: int, time_ms: int) -> None:
         for disagreement in bridge.deposits.new_disagreements
     ]
     bridge.balances.touch(state.accounts.dirty)
+    if state.epochs.next_set is not None:
+        bridge.handovers.propose(state.epochs.next_set)
     has_moved = bridge.handovers.move(state.validator_set)
     if has_moved:
         bridge.checkpoints.drop_pending()
@@ -182,7 +180,7 @@ def _credit(state: State, creditable: CreditableDeposit) -> None:
     state.open_orders.events.append(
         StakeIgnored(index, entry.owner, entry.kind, entry.amount, reason)
     )
-    token = state.genesis.asset_token(STAKE_ASSET)
+    token = state.genesis.stake_token
     if entry.kind in KINDS_WITH_MONEY:
         deposit = Deposit(token or ZERO_ADDRESS, entry.owner, 0, entry.amount)
         _credit_deposit(state, index, deposit)

@@ -5,7 +5,7 @@ Rules
         `first_nonce`. So the contracts' addresses are known before anything is sent (genesis names
         them, and the contract's constructor names genesis), and what the chain has counted of the
         deployer's nonces is done: a deployment that was cut off goes on where it stopped.
-    D2. The vault gets tokens for exactly what genesis credits, and the contract takes XOM as stake.
+    D2. The vault gets tokens for exactly what genesis credits; the contract takes its stake asset.
     D3. At the end the contract must say the genesis hash, and the vault must hold what D2 says.
 """
 
@@ -152,7 +152,7 @@ def _settlement(genesis: Genesis, plan: Plan) -> Call:
             validators.epoch,
             validator_set_hash(validators.epoch, words),
             list(plan.tokens.values()),
-            plan.tokens.get(XOM, ZERO_ADDRESS),
+            genesis.stake_token or ZERO_ADDRESS,
         ),
     )
 

@@ -23,6 +23,7 @@ from evm_chain import (
     deposit_hash_of,
     deposit_of,
     deposited,
+    rotated,
     served,
     withdrawn,
 )
@@ -31,6 +32,7 @@ from omninode.contracts import source as source_module
 from omninode.contracts.abi import SettlementAbi
 from omninode.contracts.confirmed import ConfirmedLog
 from omninode.contracts.endpoint import Endpoint
+from omninode.contracts.errands import Held
 from omninode.contracts.follower import Follower
 from omninode.contracts.limits import TIP_BLOCKS
 from omninode.contracts.source import Source
@@ -43,6 +45,8 @@ CONFIRMATIONS = 2
 COLUMN = b"e"
 DEADLINE_S = 20
 ABI = SettlementAbi(CONTRACT)
+LATER = {7: b"\x07" * 32}
+"""Hashes of later validators that the exchange knows."""
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +73,7 @@ class World:
         self.endpoints = [Endpoint(server.url, timeout_s=1) for server in self.servers]
         self.follower = Follower(
             [
-                Source(endpoint, abi=ABI, domain=self.domain, terms=TERMS)
+                Source(endpoint, abi=ABI, domain=self.domain, terms=TERMS, later_set_hash=LATER.get)
                 for endpoint in self.endpoints
             ],
             abi=ABI,
@@ -432,6 +436,16 @@ CHECKS: dict[str, Callable[[SimChain, str, list[Any]], Any]] = {
         if method == "eth_call"
         else chain.answer(method, params)
     ),
+    "takes 0x5555555555555555555555555555555555555555 as stake": lambda chain, method, params: (
+        SimChain(stake_token=b"\x55" * 20).answer(method, params)
+        if method == "eth_call"
+        else chain.answer(method, params)
+    ),
+    "other validators than those of epoch 7": lambda chain, method, params: (
+        SimChain(epoch=7, set_hash=b"\x55" * 32).answer(method, params)
+        if method == "eth_call"
+        else chain.answer(method, params)
+    ),
     "does not take token": lambda chain, method, params: (
         "0x" + "00" * 32
         if method == "eth_call" and len(params[0]["data"]) > 10
@@ -453,9 +467,28 @@ async def test_another_chain_or_contract_never_counts(tmp_path: Path, expected: 
 
 
 async def test_a_contract_that_knows_later_validators_is_the_right_one(tmp_path: Path) -> None:
-    chain = SimChain(length=9, epoch=1, set_hash=b"\x55" * 32)
+    for epoch, set_hash in ((1, b"\x55" * 32), (7, LATER[7])):
+        chain = SimChain(f"epoch {epoch}", length=9, epoch=epoch, set_hash=set_hash)
+        async with following(tmp_path / str(epoch), chain) as world:
+            await world.reach(chain.height - CONFIRMATIONS)
+
+
+async def test_the_epoch_that_the_contract_is_in_is_followed(tmp_path: Path) -> None:
+    chain = SimChain(length=9)
     async with following(tmp_path, chain) as world:
         await world.reach(chain.height - CONFIRMATIONS)
+        assert world.follower.held == Held(0, 0)
+        chain.extend(1, rotated(3), checkpointed(2))
+        await world.until(lambda: world.follower.held == Held(3, 2))
+        assert world.confirmed.ledger.epoch == 0
+        chain.drop(1)
+        chain.extend(2)
+        await world.until(lambda: world.follower.held == Held(0, 0))
+        chain.extend(1, rotated(5))
+        chain.extend(CONFIRMATIONS)
+        await world.until(lambda: world.confirmed.ledger.epoch == 5)
+    async with following(tmp_path, chain) as world:
+        assert world.follower.held == Held(5, 0)
 
 
 async def test_an_endpoint_that_stands_still_is_named(tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ from exchange_world import (
     deposit,
     make_settled_genesis,
 )
+from omninode.consensus.types import ValidatorSet
 from omninode.contracts.failures import EndpointFailure
 from omninode.contracts.limits import FORWARDED_REPLY_BYTES_MAX
 from omninode.contracts.opening import ChainSettings, open_chain_side
 from omninode.contracts.service import SettlementService
 from omninode.contracts.statements import Statements
-from omninode.dex.actions import AttestDeposits, SignCheckpoint
+from omninode.dex.actions import AttestDeposits, SignCheckpoint, SignHandover
 from omninode.dex.bridge.deposits import Cursor
 from omninode.dex.bridge.evm import validator_set_hash, validator_set_words
 from omninode.dex.eip712 import Domain
@@ -258,6 +259,27 @@ async def test_without_endpoints_it_signs_and_says_that_it_is_off(tmp_path: Path
             told = deposited(0, lie, genesis)
             world.apply(world.attest(place, AttestDeposits(genesis, 1, told[1][-32:], (lie,))))
         assert "validators differ about deposit 0" in network.services[0].status().detail
+
+
+async def test_who_leaves_hands_over_and_then_falls_silent(tmp_path: Path) -> None:
+    async with running(tmp_path) as network:
+        await network.until(lambda: network.certified() >= 1)
+        state = network.exchange.state
+        stay = state.validator_set.validators[2:]
+        state.validator_set = ValidatorSet(4, stay, seed=state.validator_set.seed)
+        number, handovers = network.certified(), state.bridge.handovers
+        await network.until(lambda: handovers.after(0) is not None)
+        await network.until(lambda: network.certified() >= number + 2)
+        certified = state.bridge.checkpoints.certified
+        assert certified is not None
+        assert certified.checkpoint.epoch == 4
+        assert [place for place, _ in certified.signatures] == [0, 1]
+        assert all(len(network.said(SignHandover, place)) <= 1 for place in range(4))
+        network.deposit(5)
+        network.chain.extend(CONFIRMATIONS)
+        await network.until(lambda: network.credited.count == 1)
+        assert all(network.said(AttestDeposits, place) for place in (2, 3))
+        assert not any(network.said(AttestDeposits, place) for place in (0, 1))
 
 
 async def test_while_the_chain_is_away_checkpoints_are_certified(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Tallies:
     Attributes:
         blocks: Settled blocks of which any vote was shown.
         any_windows: Sub-windows in which any vote was shown.
+        schedule: The present epoch's leaders.
     """
 
     def __init__(self, validators: ValidatorSet) -> None:
@@ -76,7 +77,7 @@ class Tallies:
 
     def _begin(self, validators: ValidatorSet, rows: dict[bytes, list[int]]) -> None:
         self._addresses = [validator.address for validator in validators.validators]
-        self._schedule = LeaderSchedule(validators)
+        self.schedule = LeaderSchedule(validators)
         self._rows: list[list[int]] = [
             rows.get(address, [0, 0, 0, 0]) for address in self._addresses
         ]
@@ -91,7 +92,7 @@ class Tallies:
         """
         rows = self._rows
         for view in range(max(block.parent_view + 1, block.view - MISSED_VIEWS_MAX), block.view):
-            rows[self._schedule.leader(view)][2] += 1  # T2
+            rows[self.schedule.leader(view)][2] += 1  # T2
         rows[block.proposer][1] += 1
         rows[block.proposer][2] += 1
         self._count_votes(block, sub_window)

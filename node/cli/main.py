@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "verify": "Compare all balances with the tokens in the contract.",
     "prune": "Drop old blocks of a stopped node.",
     "reset": "Back to genesis; keys and signer guard stay.",
+    "simulate": "Networks on virtual time, by seed; every rule is judged.",
     "bench": "The benchmarks of the performance page.",
     "version": "The version of this program.",
 }

@@ -47,7 +47,10 @@ class Disk:
     guard: dict[int, list[Vote]] = field(default_factory=dict)
     chain: list[Committed] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
+    executed: set[bytes] = field(default_factory=set)
+    """Ids of the transactions in `chain`."""
     appends: int = 0
+    is_full: bool = False
     on_durable: Callable[[Vote], None] | None = None
 
     def append(self, record: WalRecord) -> None:
@@ -73,9 +76,22 @@ class Disk:
             while len(self.guard) > GUARD_VIEWS:
                 del self.guard[min(self.guard)]
 
-    def crash(self, kind: Crash, rng: random.Random) -> None:
-        """Lose what was buffered, or part of it."""
-        kept = 0
+    def copy(self) -> Disk:
+        """Return a copy of what is durable."""
+        return Disk(
+            self.genesis_app_hash,
+            log=list(self.log),
+            guard={view: list(votes) for view, votes in self.guard.items()},
+            chain=list(self.chain),
+            records=dict(self.records),
+            executed=set(self.executed),
+            appends=self.appends,
+            on_durable=self.on_durable,
+        )
+
+    def crash(self, kind: Crash, rng: random.Random) -> bool:
+        """Lose what was buffered, or part of it; return whether the log is torn."""
+        kept, written = 0, len(self.buffered)
         if kind is Crash.TORN:
             kept = rng.randrange(len(self.buffered) + 1)
         elif kind is Crash.AFTER_WRITE:
@@ -86,6 +102,7 @@ class Disk:
             # Between the two syncs: the log is there, the guard is not.
             self.log += self.buffered[:kept]
         self.buffered.clear()
+        return 0 < kept < written
 
     def lose(self) -> None:
         """The data disk dies; the guard lies elsewhere."""
@@ -93,10 +110,12 @@ class Disk:
         self.buffered.clear()
         self.chain.clear()
         self.records.clear()
+        self.executed.clear()
 
     def commit(self, committed: Committed, writes: dict[bytes, bytes | None]) -> None:
         """Store a block and the records it changed, atomically."""
         self.chain.append(committed)
+        self.executed.update(committed.block.transaction_ids)
         for key, value in writes.items():
             if value is None:
                 self.records.pop(key, None)

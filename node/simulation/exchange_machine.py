@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 from omninode.consensus.types import Block
 from omninode.crypto import SigningKey, checksum_address, keccak256
@@ -19,7 +19,7 @@ from omninode.dex.genesis import (
     GenesisValidator,
 )
 from omninode.dex.invariants import check_state
-from omninode.dex.outcomes import block_input
+from omninode.dex.outcomes import TransactionResult, block_input
 from omninode.dex.transaction import (
     Transaction,
     decode_transaction,
@@ -62,10 +62,13 @@ def _genesis() -> Genesis:
 
 
 GENESIS = _genesis()
+TRANSACTIONS_KEPT = 4_096
+"""Transactions that are not signed and checked again; the oldest are."""
+USDC = GENESIS.asset_index["USDC"]
 DOMAIN = Domain(GENESIS.settlement_chain_id, GENESIS.hash)
 
 
-@cache
+@lru_cache(TRANSACTIONS_KEPT)
 def _verified(raw: bytes) -> Transaction:
     """Check a transaction once for all nodes: they share the process, not the state."""
     transaction = decode_transaction(raw)
@@ -78,6 +81,7 @@ class ExchangeMachine:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self._results: Sequence[TransactionResult] = ()
 
     @property
     def height(self) -> int:
@@ -92,11 +96,21 @@ class ExchangeMachine:
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """Execute a block; return the records to store."""
         outcome = self.exchange.apply(block_input(block, [_verified(raw) for raw in transactions]))
+        self._results = outcome.results
         return outcome.writes
+
+    def effective(self) -> Sequence[bytes]:
+        """Return the ids of the newest block that were judged, not ignored."""
+        return [result.hash for result in self._results if result.code != "ignored"]
 
     def check(self) -> None:
         """Scan the whole state: conservation, books, holds."""
         check_state(self.exchange.state, self.exchange._supply)
+
+    def flip(self) -> None:
+        """Turn one bit of a trader's balance over."""
+        owner = self.exchange.state.accounts.owners[TRADERS[0].address]
+        owner.subaccounts[0].balances[USDC].free ^= 1
 
 
 class ExchangeWorkload:
@@ -112,7 +126,7 @@ class ExchangeWorkload:
         return transaction.hash, transaction.raw
 
 
-@cache
+@lru_cache(TRANSACTIONS_KEPT)
 def _signed(number: int, time_ms: int) -> Transaction:
     trader = number % len(TRADERS)
     key, round_number = TRADERS[trader], number // len(TRADERS)

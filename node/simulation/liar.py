@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,6 +11,7 @@ import msgspec
 from omninode.consensus import messages as msg
 from omninode.consensus.types import Block, Proposal, VoteKind, body_root
 from omninode.crypto import ZERO_HASH
+from omninode.node.simulation.disk import Committed
 from omninode.node.simulation.node import Node
 from omninode.node.simulation.signing import signed_vote
 
@@ -67,7 +70,7 @@ class Liars:
     def _deliver_some(self, node: Node, message: object) -> None:
         for peer in self._simulator.nodes:
             if peer.index != node.index and self._rng.random() < 0.6:
-                self._simulator.deliver(node.instance, node.index, peer, message)
+                self._simulator.deliver(node, peer, message)
 
     def _propose_twice(self, node: Node, view: int) -> None:
         state = node.core._state
@@ -79,7 +82,7 @@ class Liars:
                 parent = state.chain.final
             record = state.views.find(parent.view)
             certificate = None if record is None else record.notarizations.get(parent.hash)
-            unknown = (bytes((offset_ms,)) * 32,) if self._rng.random() < 0.2 else ()
+            ids = self._unwelcome(node, offset_ms)
             header = msgspec.structs.replace(
                 parent,
                 view=view,
@@ -88,9 +91,32 @@ class Liars:
                 parent_view=parent.view,
                 time_ms=max(self._simulator.now_ms, parent.time_ms + 1) + offset_ms,
                 proposer=node.index,
-                body_root=body_root(unknown),
+                body_root=body_root(ids),
+                votes_seen_root=ZERO_HASH,
             )
-            block = Block(header, unknown)
+            block = Block(header, ids)
             node.bodies[block.hash] = block
             vote = signed_vote(VoteKind.NOTARIZE, view, block.hash, by=node.index)
             self._deliver_some(node, msg.ProposalMessage(Proposal(block, vote, certificate)))
+
+    def _unwelcome(self, node: Node, number: int) -> tuple[bytes, ...]:
+        """Return ids that nobody can find, or of transactions that were executed before."""
+        chance = self._rng.random()
+        if chance < 0.2:
+            return (bytes((number,)) * 32,)
+        if chance > 0.7:
+            return ()
+        blocks = (committed.block for committed in reversed(node.disk.chain[-8:]))
+        return next((b.transaction_ids for b in blocks if b.transaction_ids), ())
+
+    def falsify(self, run: Sequence[Committed]) -> list[Committed]:
+        """Return a run of final blocks in which one block may be another one, or missing."""
+        chance, false = self._rng.random(), list(run)
+        if len(run) > 1 and chance < 0.6:
+            place = self._rng.randrange(len(run) - 1)
+            block = run[place].block
+            header = msgspec.structs.replace(block.header, time_ms=block.header.time_ms + 1)
+            false[place] = dataclasses.replace(run[place], block=Block(header, ()))
+            if chance < 0.2:
+                del false[place]
+        return false

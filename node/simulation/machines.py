@@ -24,8 +24,16 @@ class StateMachine(Protocol):
         """Execute a block; return the records to store."""
         ...
 
+    def effective(self) -> Sequence[bytes]:
+        """Return the ids that had an effect in the newest block; each may have one once."""
+        ...
+
     def check(self) -> None:
         """Raise `BrokenInvariant` if the state contradicts itself."""
+        ...
+
+    def flip(self) -> None:
+        """Turn one bit of the state over, as a broken memory does."""
         ...
 
 
@@ -61,8 +69,16 @@ class HashChain:
         self.app_hash = digest.digest()
         return {_STATE_KEY: self.height.to_bytes(8, "big") + self.app_hash}
 
+    def effective(self) -> Sequence[bytes]:
+        """A hash takes everything, as often as it comes."""
+        return ()
+
     def check(self) -> None:
         """A hash can not contradict itself."""
+
+    def flip(self) -> None:
+        """Turn one bit of the hash over."""
+        self.app_hash = bytes((self.app_hash[0] ^ 1,)) + self.app_hash[1:]
 
 
 class HashChainWorkload:

@@ -20,8 +20,8 @@ from omninode.consensus.types import Block, Certificate, Proposal, Vote
 from omninode.consensus.verification import check_proposal_shape
 from omninode.errors import PeerFault
 from omninode.node.simulation.disk import Committed, Crash, Disk
-from omninode.node.simulation.oracles import Violation
-from omninode.node.simulation.schedule import DELTA_MS
+from omninode.node.simulation.oracles import EvidenceDue, Violation
+from omninode.node.simulation.schedule import DELTA_MS, Byzantine
 
 if TYPE_CHECKING:
     from omninode.node.simulation.machines import StateMachine
@@ -43,28 +43,40 @@ class PendingTransactions:
 
 
 class Node:
-    """One instance of a validator (a twin has two)."""
+    """One instance of a validator (a twin has two). `place` is its index among all instances."""
+
+    disk_class = Disk
 
     def __init__(self, simulator: Simulator, instance: Instance, *, is_honest: bool) -> None:
         self.simulator = simulator
         self.instance = instance
         self.index = instance[0]
+        self.place = simulator.schedule.instances.index(instance)
         self.is_honest = is_honest
-        self.disk = Disk(simulator.genesis.app_hash)
+        self.disk = self.disk_class(simulator.genesis.app_hash)
         if is_honest:
             self.disk.on_durable = simulator.guards[self.index].bound
         self.is_up = False
         self.incarnation = 0
         self.vote_floor_view = 0
         self.pool: dict[bytes, int] = {}
+        self.skew_ms = simulator.schedule.skew_ms[instance]
         self.core: Core
         self.machine: StateMachine
+
+    @property
+    def name(self) -> str:
+        """What it is called in a told schedule: a twin's copies have letters."""
+        is_twin = self.simulator.schedule.faults.get(self.index) is Byzantine.TWIN
+        return f"v{self.index}" + ("ab"[self.instance[1]] if is_twin else "")
 
     # Life and death.
 
     def start(self) -> None:
         """Boot from the disk: replay, then step."""
         simulator, disk = self.simulator, self.disk
+        if self.incarnation:
+            simulator.tell(f"restarts at height {len(disk.chain)}", self)
         self.is_up = True
         self.incarnation += 1
         self.outputs: deque[out.Send | out.Finalize] = deque()
@@ -76,6 +88,7 @@ class Node:
         self.order: out.BuildBlock | None = None
         self.ancestors: tuple[bytes, ...] = ()
         self.pending_told = False
+        self.due = EvidenceDue(self.index)
         self.to_execute: deque[tuple[Block, Certificate | None]] = deque()
         self.to_commit: deque[tuple[Committed, dict[bytes, bytes | None]]] = deque()
         self.machine = simulator.workload.machine(dict(disk.records))
@@ -88,8 +101,10 @@ class Node:
 
     def crash(self, kind: Crash) -> None:
         """Die; the disk keeps what this kind of crash leaves."""
-        self.simulator.crashes += 1
-        self.disk.crash(kind, self.simulator.rng)
+        simulator = self.simulator
+        simulator.tell(f"crashes; of what it was writing {kind.value} is left", self)
+        simulator.counts.crashes += 1
+        simulator.counts.torn_logs += self.disk.crash(kind, simulator.rng)
         self.is_up = False
         self.incarnation += 1
 
@@ -99,7 +114,7 @@ class Node:
         """Give the core an input and carry out what it says."""
         simulator = self.simulator
         simulator.steps += 1
-        effects = self.core.step(event, now_ms=simulator.now_ms + simulator.skew_ms(self))
+        effects = self.core.step(event, now_ms=simulator.now_ms + self.skew_ms)
         for effect in effects:
             if not self.is_up:
                 return
@@ -114,7 +129,7 @@ class Node:
             case out.SetTimer(timer, delay_ms):
                 due_ms = self.simulator.now_ms + delay_ms
                 self.timers[timer] = due_ms
-                self.simulator.later(delay_ms, self, "timer", (timer, due_ms))
+                self.simulator.later(delay_ms, self, "timer", self.feed_timer, timer, due_ms)
             case out.WriteVote(vote):
                 self._append(WalVote(vote))
                 self.unsynced = True
@@ -123,18 +138,19 @@ class Node:
                 self._append(WalBlock(block, self.transactions_of(block)))
             case out.WriteCertificate(certificate):
                 self._append(WalCertificate(certificate))
+                self.simulator.certified(self, certificate)
             case out.CheckBody(block, source):
-                self._check_body(block, source, 0)
+                self.check_body(block, source, 0)
             case out.FetchBlock(block_hash, _, source):
                 if block_hash in self.bodies:
                     self.later_feed(into.BlockArrived(self.bodies[block_hash]))
                 elif block_hash not in self.fetching:
                     self.fetching.add(block_hash)
-                    self.simulator.later(1, self, "fetch", (block_hash, source, 0))
+                    self.simulator.later(1, self, "fetch", self.fetch, block_hash, source, 0)
             case out.SyncBlocks():
                 if not self.sync_running:
                     self.sync_running = True
-                    self.simulator.later(1, self, "sync", 0)
+                    self.simulator.later(1, self, "sync", self.sync, 0)
             case out.BuildBlock():
                 self.order = effect
                 self._schedule_build()
@@ -144,10 +160,12 @@ class Node:
                 self.pending_told = False
                 for timer in [t for t in self.timers if t.view < view]:
                     del self.timers[timer]
-                self.simulator.later(0, self, "pending", None)
+                if self.pool:
+                    self.simulator.later(0, self, "pending", self.tell_pending)
             case out.ReportEvidence(first, second):
+                self.due.reported(first)
                 if self.is_honest:
-                    self.simulator.evidence(first, second)
+                    self.simulator.evidence(self, first, second)
             case out.Halt():
                 self.simulator.halted(self, effect)
 
@@ -159,7 +177,7 @@ class Node:
 
     def later_feed(self, event: into.Input, delay_ms: int = 0) -> None:
         """Give the core an input after a while, unless this node crashes before."""
-        self.simulator.later(delay_ms, self, "feed", event)
+        self.simulator.later(delay_ms, self, "feed", self.feed, event)
 
     def _append(self, record: Any) -> None:
         if not self.is_up:
@@ -167,8 +185,16 @@ class Node:
         self.disk.append(record)
         kind = self.simulator.crash_now(self, record)
         if kind is not None:
+            self.simulator.counts.crashes_in_mid_step += 1
             self.crash(kind)
             self.simulator.restart_later(self)
+
+    def _fail_to_write(self) -> None:
+        """Stop, as a node does whose disk is full; some of it may have been written."""
+        self.simulator.counts.full_disks += 1
+        self.simulator.tell("can not write", self)
+        self.crash(Crash.TORN)
+        self.simulator.restart_later(self)
 
     def _flush(self) -> None:
         """The ordered output queue: durable first, then out."""
@@ -182,12 +208,15 @@ class Node:
         covered = (len(self.outputs), len(self.disk.buffered))
         delay_ms = self.simulator.sync_delay_ms()
         if delay_ms:
-            self.simulator.later(delay_ms, self, "synced", covered)
+            self.simulator.later(delay_ms, self, "synced", self.synced, *covered)
         else:
             self.synced(*covered)
 
     def synced(self, outputs: int, records: int) -> None:
         """The log is durable up to here: let out what waited for it."""
+        if self.disk.is_full:
+            self._fail_to_write()
+            return
         self.disk.sync(records)
         self.syncing = False
         self._release(outputs)
@@ -210,7 +239,10 @@ class Node:
             case msg.VoteMessage(vote):
                 if core.wants_vote(vote):
                     self.saw(vote)
+                    is_due = self.simulator.may_contradict and self.due.fed(vote, core)
                     self.feed(into.PeerVote(sender, vote))
+                    if is_due and self.is_up and core.halted is None:
+                        self.due.check(vote)
             case msg.CertificateMessage(certificate):
                 if core.wants_certificate(certificate):
                     self.saw_certificate(certificate)
@@ -243,30 +275,30 @@ class Node:
 
     def saw(self, vote: Vote) -> None:
         """Tell the oracle of votes."""
-        if self.is_honest and self.simulator.book is not None:
-            self.simulator.book.saw(vote)
+        if self.is_honest:
+            self.simulator.judge.saw(vote)
 
     def saw_certificate(self, certificate: Certificate) -> None:
         """Tell the oracle of votes."""
-        if self.is_honest and self.simulator.book is not None:
-            self.simulator.book.saw_certificate(certificate)
+        if self.is_honest:
+            self.simulator.judge.saw_certificate(certificate)
 
     # Transactions and bodies.
 
     def take_transaction(self, transaction_id: bytes) -> None:
         """Take a transaction that is not executed yet."""
-        if transaction_id in self.pool or self.simulator.is_executed(self, transaction_id):
+        if transaction_id in self.pool or transaction_id in self.disk.executed:
             return
         self.pool[transaction_id] = self.simulator.now_ms
-        if self.is_up:
-            self._schedule_build()
-            self.simulator.later(DELTA_MS, self, "pending", None)
+        self._schedule_build()
+        self.simulator.later(DELTA_MS, self, "pending", self.tell_pending)
 
     def transactions_of(self, block: Block) -> tuple[bytes, ...]:
         """Return the bytes of a block, which the network holds somewhere."""
         return tuple(self.simulator.raw[i] for i in block.transaction_ids)
 
-    def _check_body(self, block: Block, source: int, attempt: int) -> None:
+    def check_body(self, block: Block, source: int, attempt: int) -> None:
+        """Find a block's transactions, here or at a peer."""
         ids = block.transaction_ids
         if any(i not in self.simulator.raw for i in ids):
             self.later_feed(into.BodyInvalid(block.hash))
@@ -276,13 +308,13 @@ class Node:
         elif attempt < FETCH_ATTEMPTS:
             peer = self.simulator.pick_peer(self, source if attempt == 0 else None)
             if peer is not None and all(
-                i in peer.pool or self.simulator.is_executed(peer, i) or block.hash in peer.bodies
-                for i in ids
+                i in peer.pool or i in peer.disk.executed or block.hash in peer.bodies for i in ids
             ):
                 self.bodies[block.hash] = block
                 self.later_feed(into.BodyReady(block.hash), self.simulator.round_trip_ms())
             else:
-                self.simulator.later(FETCH_PAUSE_MS, self, "body", (block, source, attempt + 1))
+                again = (block, source, attempt + 1)
+                self.simulator.later(FETCH_PAUSE_MS, self, "body", self.check_body, *again)
 
     def serve_block(self, block_hash: bytes) -> Block | None:
         """Return a block that this node holds."""
@@ -301,7 +333,8 @@ class Node:
             self.bodies[block_hash] = block
             self.later_feed(into.BlockArrived(block), self.simulator.round_trip_ms())
         elif attempt < FETCH_ATTEMPTS:
-            self.simulator.later(FETCH_PAUSE_MS, self, "fetch", (block_hash, source, attempt + 1))
+            again = (block_hash, source, attempt + 1)
+            self.simulator.later(FETCH_PAUSE_MS, self, "fetch", self.fetch, *again)
         else:
             self.fetching.discard(block_hash)
 
@@ -309,7 +342,7 @@ class Node:
         """Ask a peer for a run of final blocks."""
         start = self.core.final_height
         peer = self.simulator.pick_peer(self, None)
-        run = [] if peer is None else peer.disk.chain[start : start + SYNC_RUN_BLOCKS]
+        run = [] if peer is None else [*self.simulator.blocks_of(peer, start, SYNC_RUN_BLOCKS)]
         while run and run[-1].certificate is None:
             run.pop()
         if run and run[0].block.header.height == start + 1:
@@ -322,9 +355,9 @@ class Node:
                 into.BlocksSynced(tuple(c.block for c in run), certificate),
                 self.simulator.round_trip_ms(),
             )
-            self.simulator.later(FETCH_PAUSE_MS * 3, self, "sync", 0)
+            self.simulator.later(FETCH_PAUSE_MS * 3, self, "sync", self.sync, 0)
         elif attempt < FETCH_ATTEMPTS:
-            self.simulator.later(FETCH_PAUSE_MS, self, "sync", attempt + 1)
+            self.simulator.later(FETCH_PAUSE_MS, self, "sync", self.sync, attempt + 1)
         else:
             self.sync_running = False
 
@@ -341,8 +374,8 @@ class Node:
         excluded = self._excluded(order.ancestors)
         is_useful = order.transactions_allowed and any(i not in excluded for i in self.pool)
         due_ms = order.not_before_ms if is_useful else order.empty_at_ms
-        clock_ms = self.simulator.now_ms + self.simulator.skew_ms(self)
-        self.simulator.later(max(due_ms - clock_ms, 0), self, "build", order)
+        clock_ms = self.simulator.now_ms + self.skew_ms
+        self.simulator.later(max(due_ms - clock_ms, 0), self, "build", self.build, order)
 
     def build(self, order: out.BuildBlock) -> None:
         """Propose what waits, if the order to do so still stands."""
@@ -350,7 +383,7 @@ class Node:
             return
         excluded = self._excluded(order.ancestors)
         ids = [i for i in self.pool if i not in excluded] if order.transactions_allowed else []
-        clock_ms = self.simulator.now_ms + self.simulator.skew_ms(self)
+        clock_ms = self.simulator.now_ms + self.skew_ms
         if not ids and clock_ms < order.empty_at_ms:
             return
         self.order = None
@@ -378,7 +411,7 @@ class Node:
             self.to_execute.append((block, final.certificate if is_last else None))
             if self.is_honest:
                 self.simulator.final(self, block)
-        self.simulator.later(self.simulator.execute_delay_ms(), self, "execute", None)
+        self.simulator.later(self.simulator.execute_delay_ms(), self, "execute", self.execute)
 
     def execute(self) -> None:
         """Execute the oldest final block; a slow node takes one at a time."""
@@ -388,20 +421,22 @@ class Node:
         writes = self.machine.apply(block, self.transactions_of(block))
         app_hash = self.machine.app_hash
         height = block.header.height
-        if self.is_honest:
-            self.simulator.agreement.executed(height, app_hash)
+        self.simulator.executed(self, block, app_hash)
         for transaction_id in block.transaction_ids:
             self.pool.pop(transaction_id, None)
         committed = Committed(block, self.transactions_of(block), certificate, app_hash)
         self.to_commit.append((committed, writes))
-        self.simulator.later(self.simulator.execute_delay_ms(), self, "commit", None)
+        self.simulator.later(self.simulator.execute_delay_ms(), self, "commit", self.commit)
         if self.to_execute:
-            self.simulator.later(self.simulator.execute_delay_ms(), self, "execute", None)
+            self.simulator.later(self.simulator.execute_delay_ms(), self, "execute", self.execute)
         self.feed(into.Executed(height, app_hash))
 
     def commit(self) -> None:
         """Store the oldest executed block."""
         if not self.to_commit:
+            return
+        if self.disk.is_full:
+            self._fail_to_write()
             return
         committed, writes = self.to_commit.popleft()
         self.disk.commit(committed, writes)

@@ -21,9 +21,10 @@ from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.types import Block, ValidatorSet, Vote, VoteKind
+from omninode.node.simulation.machines import Workload
 from omninode.node.simulation.node import Node
-from omninode.node.simulation.oracles import Violation
-from omninode.node.simulation.schedule import Profile
+from omninode.node.simulation.options import Options, Tier
+from omninode.node.simulation.schedule import Profile, about
 from omninode.node.simulation.simulator import simulate
 
 
@@ -137,6 +138,8 @@ class Mutant:
     first_seed: int
     core_class: type[Core] = Core
     node_class: type[Node] = Node
+    tier: Tier = Tier.CORE
+    workload: type[Workload] | None = None
 
 
 MUTANTS = {
@@ -146,26 +149,27 @@ MUTANTS = {
     "loose-quorum": Mutant(Profile.MIXED, 0, LooseQuorum),
     "no-advance": Mutant(Profile.MIXED, 0, NoAdvance),
     "no-retry": Mutant(Profile.MIXED, 0, NoRetry),
-    "amnesia": Mutant(Profile.CRASHES, 2, Amnesia),
-    "send-before-sync": Mutant(Profile.CRASHES, 6, node_class=SendBeforeSync),
+    "amnesia": Mutant(Profile.STORM, 2, Amnesia),
+    "send-before-sync": Mutant(Profile.STORM, 6, node_class=SendBeforeSync),
 }
 
 
-def first_death(mutant: Mutant, seeds: Iterable[int]) -> int | None:
-    """Return the first of the seeds that kills a mutant.
+def death(mutant: Mutant, seed: int) -> str | None:
+    """Return what kills a mutant in a schedule of its profile; `None` if it survives.
 
     What is sent need not be durable here: the mutant that sends too early must be found by what
     it does after a crash, not by a look into the disk.
     """
-    for seed in seeds:
-        try:
-            simulate(
-                seed,
-                mutant.profile,
-                core_class=mutant.core_class,
-                node_class=mutant.node_class,
-                check_durability=False,
-            )
-        except Violation:
-            return seed
-    return None
+    return simulate(
+        seed,
+        Options(faults=about(mutant.profile), tier=mutant.tier),
+        core_class=mutant.core_class,
+        node_class=mutant.node_class,
+        workload=None if mutant.workload is None else mutant.workload(),
+        check_durability=False,
+    ).violation
+
+
+def first_death(mutant: Mutant, seeds: Iterable[int]) -> int | None:
+    """Return the first of the seeds that kills a mutant."""
+    return next((seed for seed in seeds if death(mutant, seed) is not None), None)

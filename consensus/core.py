@@ -354,6 +354,8 @@ class Core(Inspection):
     def _start(self) -> None:
         state = self._state
         self._started = True
+        if self._memory is not None:
+            self._memory.prepare()
         voted_view = 0 if state.own is None else state.own.newest_view
         self._enter(max(state.views.highest_certified + 1, voted_view, state.chain.final.view + 1))
         if state.own is None or self._memory is None or not self._memory.start():

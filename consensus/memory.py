@@ -43,9 +43,12 @@ class Memory:
         self._resume = resume
         self._asked_ms = 0
 
+    def prepare(self) -> None:
+        """The core starts: everybody will be asked in this step."""
+        self._asked_ms = self._state.now_ms
+
     def start(self) -> bool:
         """Begin: arm at once if nobody need be asked, else ask; returns whether we are armed."""
-        self._asked_ms = self._state.now_ms
         if self._arming.is_armed:
             self._arm()
             return True

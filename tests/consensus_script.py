@@ -21,9 +21,11 @@ from omninode.consensus.types import (
     ValidatorSet,
     Vote,
     VoteKind,
+    VotesSeen,
     body_root,
     genesis_header,
     vote_digest,
+    votes_seen_root,
 )
 from omninode.crypto import ZERO_HASH
 
@@ -40,11 +42,27 @@ class World:
     """A validator set, its blocks, votes and certificates. Block contents are numbers of
     transactions."""
 
-    def __init__(self, powers: tuple[int, ...] = (1, 1, 1, 1)) -> None:
+    def __init__(
+        self,
+        powers: tuple[int, ...] = (1, 1, 1, 1),
+        *,
+        epoch: int = 0,
+        beacon_keys: dict[int, bytes] | None = None,
+    ) -> None:
+        self.epoch = epoch
+        keys = beacon_keys or {}
         self.validators = ValidatorSet(
-            0,
+            epoch,
             tuple(
-                Validator(bytes((i + 1,)) * 20, bytes(33), b"", f"peer{i}", f"v{i}", power, power)
+                Validator(
+                    bytes((i + 1,)) * 20,
+                    bytes(33),
+                    keys.get(i, b""),
+                    f"peer{i}",
+                    f"v{i}",
+                    power,
+                    power,
+                )
                 for i, power in enumerate(powers)
             ),
             seed=GENESIS_HASH,
@@ -92,10 +110,11 @@ class World:
         """Return a valid block of a view on a parent; `fields` change its header."""
         parent = parent or self.genesis
         ids: tuple[bytes, ...] = fields.pop("ids", ())
+        votes_seen: tuple[VotesSeen, ...] = fields.pop("votes_seen", ())
         values: dict[str, Any] = {
             "version": PROTOCOL_VERSION,
             "genesis_hash": GENESIS_HASH,
-            "epoch": 0,
+            "epoch": self.epoch,
             "view": view,
             "height": parent.height + 1,
             "parent_hash": parent.hash,
@@ -104,7 +123,7 @@ class World:
             "proposer": self.leader(view),
             "body_root": body_root(ids),
             "evidence_root": ZERO_HASH,
-            "votes_seen_root": ZERO_HASH,
+            "votes_seen_root": votes_seen_root(votes_seen),
             "parent_beacon": parent.beacon,
             "beacon_proof": b"",
             "executed_height": parent.executed_height,
@@ -112,12 +131,12 @@ class World:
             "app_hash": parent.app_hash,
             "valset_hash": self.validators.hash,
         }
-        return Block(Header(**(values | fields)), ids)
+        return Block(Header(**(values | fields)), ids, votes_seen)
 
     def vote(self, kind: VoteKind, view: int, by: int, block: Block | None = None) -> Vote:
         block_hash = ZERO_HASH if block is None else block.hash
-        digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
-        return Vote(kind, 0, view, block_hash, by, self.signer(by)(digest))
+        digest = vote_digest(GENESIS_HASH, kind, epoch=self.epoch, view=view, block_hash=block_hash)
+        return Vote(kind, self.epoch, view, block_hash, by, self.signer(by)(digest))
 
     def certificate(
         self,
@@ -129,13 +148,15 @@ class World:
     ) -> Certificate:
         votes = [self.vote(kind, view, i, block) for i in by]
         return Certificate(
-            kind, 0, view, votes[0].block_hash, by, tuple(v.signature for v in votes)
+            kind, self.epoch, view, votes[0].block_hash, by, tuple(v.signature for v in votes)
         )
 
-    def proposal(self, block: Block, parent: Certificate | None = None) -> into.PeerProposal:
+    def proposal(
+        self, block: Block, parent: Certificate | None = None, *late: Vote
+    ) -> into.PeerProposal:
         header = block.header
         vote = self.vote(N, header.view, header.proposer, block)
-        return into.PeerProposal(header.proposer, Proposal(block, vote, parent))
+        return into.PeerProposal(header.proposer, Proposal(block, vote, parent, late))
 
 
 class Script:

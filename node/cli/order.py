@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -22,8 +22,12 @@ from omninode.node.cli.failures import CommandFailed
 from omninode.node.cli.invocation import not_supported
 from omninode.node.cli.output import emit, print_fields, print_table
 from omninode.node.cli.rejections import rejected
+from omninode.node.cli.sealed import Lane
 from omninode.node.cli.transactions import Sent, send, sign_action
 from omninode.node.client import RpcClient
+
+if TYPE_CHECKING:
+    from omninode.crypto import SigningKey
 
 app = typer.Typer()
 
@@ -42,7 +46,6 @@ LATER_FLAGS: Final = frozenset(
         "--max-participation",
         "--take-profit-price",
         "--stop-price",
-        "--sealed",
     }
 )
 """Flags that the outside interface names and this version does not have yet."""
@@ -101,6 +104,17 @@ def place(
     stp: Annotated[
         str, typer.Option(metavar="expire-maker", help="What gives way in a trade with oneself.")
     ] = "expire-maker",
+    sealed: Annotated[
+        bool,
+        typer.Option("--sealed", help="Show the order only when its place in a batch is fixed."),
+    ] = False,
+    bond: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="What a sealed order that is not revealed loses. Default: what its size needs.",
+        ),
+    ] = None,
     client_id: ClientId = None,
     subaccount: Subaccount = 0,
     wait: Wait = True,
@@ -111,6 +125,8 @@ def place(
     """Place an order and print its id, state and fills."""
     _refuse_later(context.args)
     _check_words(side=side, kind=kind, tif=tif, stp=stp)
+    if bond is not None and not sealed:
+        raise ConfigError("--bond is for sealed orders", hint="add --sealed")
     fields: dict[str, Any] = {
         "type": "place_order",
         "subaccount": subaccount,
@@ -122,22 +138,52 @@ def place(
         "client_id": client_id or "",
         **_price_fields(kind, price, tif, slippage_percent),
     }
-    from omninode.dex.transaction import order_id
-
     with connect(rpc) as node:
         key = unlock(account, keystore=keystore, password_file=password_file)
-        transaction = sign_action(node, key, fields, nonces=keystore_folder(keystore))
-        identifier = "0x" + order_id(transaction.hash, 0).hex()
-        try:
-            sent = send(node, transaction, wait=wait)
-        except UserError as error:
-            raise _with_order(error, identifier) from None
-        document = {"order_id": identifier, "transaction": sent.hash}
-        if sent.result is None:
-            document["state"] = "received"
+        folder = keystore_folder(keystore)
+        if sealed:
+            amount = None if bond is None else positive_decimal(bond, flag="--bond")
+            lane = Lane(node, key, folder, name=account)
+            document = lane.place(fields, bond=amount, wait=wait)
         else:
-            document |= _order_after(node, identifier, sent.result)
+            document = _place_openly(node, key, fields, nonces=folder, wait=wait)
     _report_order(document)
+
+
+def _place_openly(
+    node: RpcClient, key: SigningKey, fields: dict[str, Any], *, nonces: Path, wait: bool
+) -> dict[str, Any]:
+    """Place an order that everybody can read; return what is known of it."""
+    from omninode.dex.transaction import order_id
+
+    transaction = sign_action(node, key, fields, nonces=nonces)
+    identifier = "0x" + order_id(transaction.hash, 0).hex()
+    try:
+        sent = send(node, transaction, wait=wait)
+    except UserError as error:
+        raise _with_order(error, identifier) from None
+    document = {"order_id": identifier, "transaction": sent.hash}
+    if sent.result is None:
+        return {**document, "state": "received"}
+    return document | _order_after(node, identifier, sent.result)
+
+
+@app.command("reveal")
+def reveal(
+    order_id: OrderId = None,
+    *,
+    account: FromAccount,
+    rpc: RpcUrl = None,
+    keystore: KeystoreFolder = None,
+    password_file: PasswordFile = None,
+) -> None:
+    """Reveal sealed orders that an interrupted call left: one, or all of the account."""
+    with connect(rpc) as node:
+        key = unlock(account, keystore=keystore, password_file=password_file)
+        orders = Lane(node, key, keystore_folder(keystore), name=account).resume(order_id)
+    rows = [[order.get(column) for column in COLUMNS] for order in orders]
+    document = {"orders": orders}
+    emit(document, lambda: print_table(COLUMNS, rows, empty="no sealed orders to reveal"))
 
 
 @app.command("cancel")

@@ -46,9 +46,8 @@ def test_every_reason_that_execution_gives_is_explained() -> None:
     dex = ROOT / "dex"
     modules = [dex / f"{name}.py" for name in ("agents", "orders", "transfers", "exchange")]
     modules += [dex / "staking" / f"{name}.py" for name in ("execution", "slashing")]
-    given = {
-        w for path in (*modules, *(dex / "bridge").glob("*.py")) for w in words_of(path, "Rejected")
-    }
+    modules += [*(dex / "bridge").glob("*.py"), *(dex / "sealed").glob("*.py")]
+    given = {word for path in modules for word in words_of(path, "Rejected")}
     assert {"insufficient_balance", "wrong_hash", "already_signed"} <= given
     assert given <= set(MEANINGS)
     assert {reason for reasons in REASONS.values() for reason in reasons} == set(MEANINGS)

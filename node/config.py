@@ -98,6 +98,14 @@ class PeersSection(Section):
             "0: it dials `peers` only, and a validator the other validators."
         ),
     )
+    psk_file: str = Field(
+        default="",
+        description=(
+            "File with the key of a private network, mode 0600; a path in the home, or an absolute "
+            "one. All members need the same (`omninode keys new-psk` makes one); who has another, "
+            "or none, is not talked to. Empty: a public network."
+        ),
+    )
     connections_max: int = Field(
         default=128,
         ge=1,

@@ -51,11 +51,13 @@ from omninode.node.condition import NodeCondition
 from omninode.node.config import NodeConfig
 from omninode.node.divergence import PARTS_PROTOCOL, PARTS_REPLY_BYTES_MAX, DivergenceFinder
 from omninode.node.execution import Execution
+from omninode.node.heads import HeadNews
 from omninode.node.home import Home
 from omninode.node.keys.node_keys import NodeKeys
 from omninode.node.limits import POOL_BYTES_MAX, POOL_PER_SIGNER_MAX, POOL_TRANSACTIONS_MAX
 from omninode.node.mempool import BlockLimits, Mempool, PoolLimits
 from omninode.node.metrics import Metrics
+from omninode.node.net.private_network import load_network_key
 from omninode.node.net.service import Network
 from omninode.node.net.settings import NetworkSettings, Plane
 from omninode.node.peer_port import ValidatorPeers
@@ -124,6 +126,12 @@ class Node:
             metrics=self.metrics,
         )
         self.rpc = self._build_rpc()
+        self.heads = HeadNews(
+            self.network,
+            own_index=lambda: self.core.me,
+            own_height=lambda: self.execution.height,
+            fetch=partial(self.consensus.sync.request, None),
+        )
         self._watch_parts()
         self._wire_network()
 
@@ -261,6 +269,7 @@ class Node:
         """A block is durable: what rests on it may be told (L2 of `execution`)."""
         self.metrics.block_stored(committed)
         self.rpc.stored(committed)
+        self.heads.stored(committed.block.header)
         if self.settlement is not None:
             self.settlement.changed()
 
@@ -353,6 +362,7 @@ class Node:
 def _network_settings(
     config: NodeConfig, home: Home, genesis: Genesis, validators: ValidatorSet
 ) -> NetworkSettings:
+    psk_file = config.p2p.psk_file
     return NetworkSettings(
         listen=tuple(config.p2p.listen),
         network_tag=genesis.hash.hex(),
@@ -361,6 +371,7 @@ def _network_settings(
         bootstrap=tuple(config.p2p.bootstrap),
         outbound_peers=config.p2p.outbound_peers,
         book_path=home.address_book,
+        private_key=load_network_key(home.path / psk_file) if psk_file else None,
         validator_peers=frozenset(v.peer_id for v in validators.validators),
         connections_max=config.p2p.connections_max,
         connections_per_ip_max=config.p2p.connections_per_ip_max,

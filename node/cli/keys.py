@@ -139,6 +139,18 @@ def export(
     emit(document, lambda: print_fields(document))
 
 
+@app.command("new-psk")
+def new_psk(
+    out: Annotated[Path, typer.Option("--out", help="New file to write, mode 0600.")],
+) -> None:
+    """Make the key of a private network, for p2p.psk_file of all its nodes."""
+    from omninode.node.net.private_network import create_network_key
+
+    create_network_key(out)
+    document = {"file": str(out)}
+    emit(document, lambda: print_fields(document))
+
+
 @app.command("rearm")
 def rearm(
     view: Annotated[

@@ -56,6 +56,7 @@ class GossipRelay:
         self._network = network
         self._log = log
         self._subscriptions: dict[str, Subscription] = {}
+        self._spoken: set[str] = set()
         self._outbox, self._outgoing = trio.open_memory_channel[tuple[str, bytes]](
             GOSSIP_PUBLISH_QUEUE_MAX
         )
@@ -88,6 +89,16 @@ class GossipRelay:
             raise BrokenInvariant(f"can not subscribe to {name}")
         self._subscriptions[name] = Subscription(name, handler, check)
         self._changed.set()
+
+    def speak(self, topic: str) -> None:
+        """Learn from now on who hears a topic, to which this node only publishes."""
+        self._spoken.add(self.topic_name(topic))
+
+    def has_listeners(self, topic: str) -> bool:
+        """Say whether a connected peer hears a topic."""
+        if self._pubsub is None:
+            return False
+        return bool(self._pubsub.peer_topics.get(self.topic_name(topic)))
 
     def mesh_size(self, topic: str) -> int:
         """Return how many peers this node exchanges a topic with."""
@@ -140,12 +151,13 @@ class GossipRelay:
     ) -> None:
         """Join new topics, and give every peer its stream; libp2p forgets some after flaps."""
         joined: set[str] = set()
+        pubsub.allowed_topics = frozenset(self._spoken)
         while True:
             self._changed = trio.Event()
             for subscription in tuple(self._subscriptions.values()):
                 if subscription.topic not in joined:
                     joined.add(subscription.topic)
-                    pubsub.allowed_topics = frozenset(joined)
+                    pubsub.allowed_topics = frozenset(joined | self._spoken)
                     nursery.start_soon(self._hear, pubsub, subscription)
             for peer in self._network.ready_peers():
                 pubsub.begin_stream(ID.from_base58(peer), nursery)

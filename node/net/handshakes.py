@@ -17,7 +17,12 @@ from omninode.errors import BrokenInvariant
 from omninode.node.net.admission import Admission
 from omninode.node.net.hardening import GuardedYamux, guarded
 from omninode.node.net.identity import PeerId
-from omninode.node.net.limits import DIAL_TIMEOUT_MS, HANDSHAKE_TIMEOUT_MS
+from omninode.node.net.limits import (
+    DIAL_TIMEOUT_MS,
+    HANDSHAKE_TIMEOUT_MS,
+    KEY_WARNING_INTERVAL_MS,
+)
+from omninode.node.net.private_network import NONCE_BYTES
 from omninode.node.net.settings import TcpAddress
 from omninode.node.net.transport import PeerSocket, dial
 
@@ -34,6 +39,7 @@ class Handshakes:
         admission: Room for those who have not proven who they are.
         is_known: Whether a validator or persistent peer is known to be at an IP address.
         now_ms: The clock.
+        private_key: The key of a private network; None for a public one.
         log: Where to say what happened.
     """
 
@@ -44,13 +50,16 @@ class Handshakes:
         *,
         is_known: Callable[[str], bool],
         now_ms: Callable[[], int],
+        private_key: bytes | None,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._host = host
         self._admission = admission
         self._is_known = is_known
         self._now_ms = now_ms
+        self._private_key = private_key
         self._log = log
+        self._told_ms = 0
         self._sockets: WeakSet[PeerSocket] = WeakSet()
 
     async def accept(self, socket: PeerSocket) -> None:
@@ -71,6 +80,7 @@ class Handshakes:
             except Exception as error:  # noqa: BLE001 - the boundary to a peer
                 own.failed = True
                 self._log.debug("handshake failed", ip=ip, error=repr(error))
+        self._tell_of_key(socket)
         await socket.abort()
 
     async def connect(self, peer: PeerId, address: TcpAddress) -> GuardedYamux:
@@ -89,8 +99,9 @@ class Handshakes:
         except Exception as error:  # noqa: BLE001 - the boundary to a peer
             self._log.debug("dial failed", peer=peer, address=address.text(), error=repr(error))
             if socket is not None:
+                self._tell_of_key(socket)
                 await socket.abort()
-            raise DialFailed(str(error) or type(error).__name__) from None
+            raise DialFailed(self._reason(socket, error)) from None
         return guarded(connection)
 
     async def probe(self, address: TcpAddress) -> bool:
@@ -114,12 +125,35 @@ class Handshakes:
                     await socket.abort()
         return True
 
+    def _reason(self, socket: PeerSocket | None, error: Exception) -> str:
+        if socket is not None and self._is_no_member(socket):
+            return "no member of this private network (p2p.psk_file)"
+        if isinstance(error, trio.TooSlowError):
+            return f"no answer in {DIAL_TIMEOUT_MS} ms"
+        return str(error) or type(error).__name__
+
+    def _is_no_member(self, socket: PeerSocket) -> bool:
+        """Say whether the other end has another key, or none: then it says too little."""
+        is_silent = self._private_key is not None and socket.bytes_read < NONCE_BYTES
+        return socket.has_other_key or is_silent
+
+    def _tell_of_key(self, socket: PeerSocket) -> None:
+        """Warn, now and then, of a peer that is no member of the private network."""
+        now_ms = self._now_ms()
+        if self._is_no_member(socket) and now_ms - self._told_ms > KEY_WARNING_INTERVAL_MS:
+            self._told_ms = now_ms
+            self._log.warning(
+                "no member of this private network",
+                address=socket.remote.text(),
+                hint="compare p2p.psk_file on both nodes: they need the same key",
+            )
+
     async def close(self) -> None:
         """Close every socket that is still open."""
         for socket in tuple(self._sockets):
             await socket.abort()
 
     async def _open(self, address: TcpAddress) -> PeerSocket:
-        socket = await dial(address)
+        socket = await dial(address, self._private_key)
         self._sockets.add(socket)
         return socket

@@ -37,6 +37,9 @@ HANDSHAKE_TIMEOUT_MS: Final = 8_000
 DIAL_TIMEOUT_MS: Final = 5_000
 """TCP, Noise and Yamux, outbound. Overflow: the dial has failed, back-off."""
 
+KEY_WARNING_INTERVAL_MS: Final = 10_000
+"""How often it is said that somebody is no member of a private network. Overflow: not said."""
+
 SOCKET_WRITE_TIMEOUT_MS: Final = 5_000
 """One write of at most 64 KiB into a socket. Overflow: the socket is closed; the peer hangs."""
 

@@ -96,7 +96,9 @@ class Network:
             connections_per_ip_max=settings.connections_per_ip_max,
             reserved=self._places_reserved(),
         )
-        self._listener = Listener(tuple(TcpAddress.parse(text) for text in settings.listen))
+        self._listener = Listener(
+            tuple(TcpAddress.parse(text) for text in settings.listen), settings.private_key
+        )
         self._host = build_host(identity, addresses=self.listen_addresses)
         self._sessions = Sessions(self.peer_id)
         self._server = StreamServer(
@@ -115,7 +117,12 @@ class Network:
             log=log,
         )
         self._handshakes = Handshakes(
-            self._host, self._admission, is_known=self._is_known_host, now_ms=_now_ms, log=log
+            self._host,
+            self._admission,
+            is_known=self._is_known_host,
+            now_ms=_now_ms,
+            private_key=settings.private_key,
+            log=log,
         )
         self._dialer = Dialer(self.peer_id, self._sessions, settings, connect=self._connect)
         self._protocols: dict[str, RequestProtocol] = {}
@@ -275,6 +282,14 @@ class Network:
     def publish(self, topic: str, data: bytes) -> bool:
         """Gossip a message; False if it is too long or too many wait. It may be lost on the way."""
         return self._gossip.publish(topic, data)
+
+    def speak(self, topic: str) -> None:
+        """Mean to publish to a topic without hearing it; before the start."""
+        self._gossip.speak(topic)
+
+    def has_listeners(self, topic: str) -> bool:
+        """Say whether a connected peer hears a topic that this node hears or speaks to."""
+        return self._gossip.has_listeners(topic)
 
     @property
     def validator_peers(self) -> frozenset[PeerId]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omninode.errors import ConfigError
@@ -46,6 +46,7 @@ class NetworkSettings:
         bootstrap: Multiaddresses that end in `/p2p/PEER_ID`: dialled while there are too few peers.
         outbound_peers: How many connections of its own choice a node wants.
         book_path: Where the address book is kept; None keeps none.
+        private_key: The 32 bytes that members of a private network share; None for a public one.
         validator_peers: Peers that may open vote and data streams, at the start. Planes exist only
             between two members of this set.
         connections_max: Most connections at a time.
@@ -63,6 +64,7 @@ class NetworkSettings:
     bootstrap: tuple[str, ...] = ()
     outbound_peers: int = 8
     book_path: Path | None = None
+    private_key: bytes | None = field(default=None, repr=False)
     validator_peers: frozenset[PeerId] = frozenset()
     connections_max: int = 128
     connections_per_ip_max: int = 32

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from omninode.errors import ConfigError
 from omninode.node.net.limits import SOCKET_READ_BYTES, SOCKET_WRITE_TIMEOUT_MS
+from omninode.node.net.private_network import KeyMismatch, PrivateChannel
 from omninode.node.net.settings import TcpAddress
 
 
@@ -31,10 +32,14 @@ class PeerSocket(ReadWriteCloser):
 
     Args:
         stream: The connected socket; trio has set TCP_NODELAY and a low TCP_NOTSENT_LOWAT on it.
+        private_key: The key of a private network; None for a public one.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, private_key: bytes | None = None) -> None:
         self._stream = stream
+        self._channel = PrivateChannel(private_key) if private_key is not None else None
+        self.has_other_key = False
+        """Whether the other end turned out not to be of the same private network."""
         self._buffer = b""
         self._taken = 0
         self.bytes_read = 0
@@ -54,16 +59,29 @@ class PeerSocket(ReadWriteCloser):
         """
         if self._taken == len(self._buffer):
             try:
-                self._buffer = bytes(await self._stream.receive_some(SOCKET_READ_BYTES))
+                self._buffer = await self._receive()
             except trio.BrokenResourceError as error:
                 raise ConnectionClosedError(f"connection broke: {error}", transport="tcp") from None
             except trio.ClosedResourceError:
                 return b""
+            except KeyMismatch:
+                self.has_other_key = True
+                message = "the peer has another network key"
+                raise ConnectionClosedError(message, transport="tcp") from None
             self._taken = 0
-            self.bytes_read += len(self._buffer)
         start = self._taken
         self._taken = len(self._buffer) if n is None else min(len(self._buffer), start + n)
         return self._buffer[start : self._taken]
+
+    async def _receive(self) -> bytes:
+        """Return the next bytes of the connection; empty at its end."""
+        while received := bytes(await self._stream.receive_some(SOCKET_READ_BYTES)):
+            self.bytes_read += len(received)
+            if self._channel is None:
+                return received
+            if plain := self._channel.open(received):
+                return plain
+        return b""
 
     @override
     async def write(self, data: bytes) -> None:
@@ -72,6 +90,8 @@ class PeerSocket(ReadWriteCloser):
         Raises:
             ConnectionClosedError: The connection broke, was closed, or takes nothing.
         """
+        if self._channel is not None:
+            data = self._channel.seal(data)
         deadline = trio.current_time() + SOCKET_WRITE_TIMEOUT_MS / 1000
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             try:
@@ -101,13 +121,13 @@ class PeerSocket(ReadWriteCloser):
         return self.remote.host, self.remote.port
 
 
-async def dial(address: TcpAddress) -> PeerSocket:
-    """Connect to an address.
+async def dial(address: TcpAddress, private_key: bytes | None = None) -> PeerSocket:
+    """Connect to an address, as a member of the private network if there is a key.
 
     Raises:
         OSError: Nobody answers there.
     """
-    return PeerSocket(await trio.open_tcp_stream(address.host, address.port))
+    return PeerSocket(await trio.open_tcp_stream(address.host, address.port), private_key)
 
 
 class Listener:
@@ -115,10 +135,12 @@ class Listener:
 
     Args:
         addresses: Where to listen; port 0 takes a free one.
+        private_key: The key of a private network; None for a public one.
     """
 
-    def __init__(self, addresses: tuple[TcpAddress, ...]) -> None:
+    def __init__(self, addresses: tuple[TcpAddress, ...], private_key: bytes | None = None) -> None:
         self._requested = addresses
+        self._private_key = private_key
         self._listeners: list[trio.SocketListener] = []
         self.addresses: tuple[TcpAddress, ...] = ()
 
@@ -156,7 +178,7 @@ class Listener:
 
         async def handle(stream: trio.SocketStream) -> None:
             try:
-                socket = PeerSocket(stream)
+                socket = PeerSocket(stream, self._private_key)
             except OSError:
                 # The peer was gone before its address could be read.
                 await trio.aclose_forcefully(stream)

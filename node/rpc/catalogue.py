@@ -15,12 +15,14 @@ from omninode.node.rpc.methods import (
     settlement,
     streams,
     transactions,
+    validators,
 )
 from omninode.node.rpc.methods import node as node_methods
 from omninode.node.rpc.registry import Method
 
 _MODULES: Final[tuple[ModuleType, ...]] = (
     node_methods,
+    validators,
     blocks,
     transactions,
     markets,

@@ -120,27 +120,6 @@ class ConsensusState(TypedDict):
     votes: list[ViewVotes]
 
 
-class ValidatorRow(TypedDict):
-    """One member of the validator set."""
-
-    address: str
-    moniker: str
-    power: int
-    public_key: str
-    peer_id: str
-    score: str
-    jailed: bool
-
-
-class Validators(TypedDict):
-    """The validator set of the present epoch."""
-
-    height: int
-    epoch: int
-    total_power: int
-    validators: list[ValidatorRow]
-
-
 class SealedBatch(TypedDict):
     """A batch of the sealed lane, named by the height of its first commitment."""
 

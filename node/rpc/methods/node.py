@@ -7,6 +7,7 @@ from typing import Any, Final
 from omninode import __version__
 from omninode.consensus.types import VoteKind
 from omninode.crypto import checksum_address
+from omninode.dex.staking.views import is_jailed, score_of, score_text
 from omninode.errors import UserError
 from omninode.node.net.peers import PeerInfo
 from omninode.node.rpc import results
@@ -17,9 +18,6 @@ from omninode.node.rpc.settlement_reads import settlement_document
 from omninode.storage.records import StoredHead
 
 Document = dict[str, Any]
-
-FULL_SCORE: Final = "1"
-"""Everybody's participation score until participation is measured."""
 
 _VOTE_WORDS: Final = {
     VoteKind.NOTARIZE: "notarize",
@@ -66,8 +64,8 @@ def get_status(context: Context[Services], params: Params) -> Document:
         else {
             "address": checksum_address(validator.address),
             "power": validator.power,
-            "score": FULL_SCORE,
-            "jailed": False,
+            "score": score_text(score_of(node.exchange.state, validator.address)),
+            "jailed": is_jailed(node.exchange.state, validator.address),
         },
         "settlement": settlement_document(node),
     }
@@ -137,29 +135,5 @@ def get_consensus_state(context: Context[Services], params: Params) -> Document:
                 "votes": [_VOTE_WORDS[kind] for kind in kinds],
             }
             for validator, kinds in rows
-        ],
-    }
-
-
-@method("omni_getValidators", result=results.Validators, errors=("starting",))
-def get_validators(context: Context[Services], params: Params) -> Document:
-    """List the validators of the present epoch."""
-    del params
-    members = context.node.validators
-    return {
-        "height": stored_head(context.node).height,
-        "epoch": members.epoch,
-        "total_power": members.total_power,
-        "validators": [
-            {
-                "address": checksum_address(validator.address),
-                "moniker": validator.moniker,
-                "power": validator.power,
-                "public_key": "0x" + validator.public_key.hex(),
-                "peer_id": validator.peer_id,
-                "score": FULL_SCORE,
-                "jailed": False,
-            }
-            for validator in members.validators
         ],
     }

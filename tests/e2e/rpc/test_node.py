@@ -44,7 +44,7 @@ async def test_status(world: World, client: Client) -> None:
         "validator": {
             "address": address(VALIDATOR),
             "power": 10,
-            "score": "1",
+            "score": "50",
             "jailed": False,
         },
         "settlement": None,

@@ -1,0 +1,1 @@
+"""What a validator owes the others beside voting: its word, its evidence, its audits."""

@@ -29,6 +29,7 @@ from omninode.consensus.driver.questions import (
 from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halted, Ports
 from omninode.consensus.guard import SignerGuard
 from omninode.consensus.timing import Timing
+from omninode.consensus.types import ValidatorSet
 from omninode.consensus.vote_log import VoteLog
 from omninode.crypto import SigningKey, checksum_address, keccak256
 from omninode.dex.actions import PlaceOrder
@@ -251,11 +252,15 @@ class Hub:
 class HubPeers:
     """`consensus.ports.Peers` of one node."""
 
-    def __init__(self, hub: Hub, me: str, validators: frozenset[str]) -> None:
+    def __init__(self, hub: Hub, me: str, validators: ValidatorSet) -> None:
         self._hub = hub
         self._me = me
-        self._validators = validators
+        self.use(validators)
         self.penalties: list[tuple[str, str, int]] = []
+
+    def use(self, validators: ValidatorSet) -> None:
+        """Take the set whose members have a vote plane."""
+        self._validators = frozenset(v.peer_id for v in validators.validators)
 
     def send(self, peer: str, frame: bytes) -> bool:
         has_planes = {peer, self._me} <= self._validators
@@ -268,7 +273,8 @@ class HubPeers:
         return await self._hub.request(self._me, peer, protocol, payload, timeout_ms)
 
     def connected(self) -> list[str]:
-        return [p for p in sorted(self._validators) if self._hub.is_open(self._me, p)]
+        peers = [p for p in sorted(self._validators) if self._hub.is_open(self._me, p)]
+        return peers or [p for p in sorted(self._hub.nodes) if self._hub.is_open(self._me, p)]
 
     def penalize(self, peer: str, reason: str, penalty: int) -> None:
         self.penalties.append((peer, reason, penalty))
@@ -286,6 +292,7 @@ class Node:
         self.halts: list[Halted] = []
         self.stored: list[CommittedBlock] = []
         self.broadcasts: list[bytes] = []
+        self.epochs: list[int] = []
 
     @property
     def height(self) -> int:
@@ -301,7 +308,7 @@ class Node:
             SignerGuard.create(guard).close()
         self.vote_log, self.records = VoteLog.open(self.home.write_ahead_log, guard)
         self.execution = Execution(
-            self.state.exchange,
+            self.world.wrap_exchange(self),
             self.state.chain,
             epochs=self.state.epochs,
             on_executed=self._on_executed,
@@ -319,8 +326,7 @@ class Node:
             vote_floor_view=self.vote_log.floor_view(self.state.validators.epoch),
             following=self.state.following,
         )
-        validators = frozenset(v.peer_id for v in genesis.validator_set.validators)
-        self.peers = HubPeers(self.world.hub, self.name, validators)
+        self.peers = HubPeers(self.world.hub, self.name, self.state.validators)
         self.consensus = ConsensusService(
             self.core,
             genesis_hash=genesis.hash,
@@ -336,8 +342,14 @@ class Node:
             ),
             delta_ms=DELTA_MS,
             on_halt=self.halts.append,
+            on_epoch=self._on_epoch,
+            address=None if key is None else key.address,
         )
         self.handlers = self.world.handlers_of(self)
+
+    def _on_epoch(self, validators: ValidatorSet) -> None:
+        self.peers.use(validators)
+        self.epochs.append(validators.epoch)
 
     def _admission(self) -> Admission:
         genesis, state = self.world.genesis, self.state
@@ -430,6 +442,7 @@ class World:
         interval_ms: The shortest block interval.
         gossip: Whether transactions reach another node by themselves.
         wrap_log: Given a node's name and vote log, returns what consensus gets.
+        wrap_exchange: Given a node, returns what executes its blocks.
     """
 
     def __init__(
@@ -442,6 +455,7 @@ class World:
         self.hub = Hub(nursery)
         self.interval_ms = 20
         self.gossip: Callable[[Node, Node], bool] = lambda _from, _to: True
+        self.wrap_exchange: Callable[[Node], Any] = lambda node: node.state.exchange
         self.wrap_log: Callable[[str, VoteLog], Any] = lambda _name, log: log
         self._nonces: dict[bytes, int] = defaultdict(int)
 

@@ -14,6 +14,8 @@ Rules
     Y5. A run lies in one epoch, so that one set checks it. At the epoch's end it carries what leads
         to the certificate: fillers, which nobody keeps (P6). The next run begins when the node is
         in the next epoch.
+    Y6. A validator that has seen no new final block for a while asks by itself: it may have left the
+        set in an epoch whose end it has not heard of, and then nobody speaks to it any more.
 """
 
 from __future__ import annotations
@@ -58,6 +60,9 @@ REQUEST_TIMEOUT_MS = 10_000
 SLOW_ANSWER_S = 1.0
 """After this long without an answer the next peer is asked too."""
 
+STALLED_POLL_MS = 5_000
+"""A validator asks by itself after this long without a new final block (Y6)."""
+
 BEHIND_BLOCKS = 32
 """A node that gets runs longer than this is said to catch up."""
 
@@ -90,12 +95,15 @@ class BlockSync:
 
     async def run(self) -> NoReturn:
         """Sync whenever asked to; an observer, to whom nobody sends votes, at a steady pace."""
+        core = self._service.core
         while True:
-            observes = self._service.core.me is None
-            pause_s = OBSERVER_POLL_MS / 1000 if observes else float("inf")
-            with trio.move_on_after(pause_s):
+            pause_ms = OBSERVER_POLL_MS if core.me is None else STALLED_POLL_MS
+            height = core.final_height
+            with trio.move_on_after(pause_ms / 1000):
                 await self._wanted.wait()
             has_reason = self._wanted.is_set()
+            if not has_reason and core.me is not None and core.final_height > height:
+                continue
             self._wanted = trio.Event()
             while await self._one_run(has_reason=has_reason):
                 pass

@@ -18,8 +18,10 @@ from omninode.dex.actions import (
     AttestDeposits,
     CancelAll,
     CancelOrder,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     SignCheckpoint,
     Transfer,
     Withdraw,
@@ -40,7 +42,16 @@ from omninode.dex.genesis import (
 )
 from omninode.dex.invariants import check_state
 from omninode.dex.outcomes import BlockInput, BlockOutcome, TransactionResult
-from omninode.dex.transaction import SCHEME_AGENT, SCHEME_VALIDATOR, SCHEME_WALLET, Transaction
+from omninode.dex.sealed.commitment import make_commitment
+from omninode.dex.sealed.state import CLOSED, OPEN, WAITING
+from omninode.dex.sealed.terms import GenesisSealed
+from omninode.dex.transaction import (
+    SCHEME_AGENT,
+    SCHEME_VALIDATOR,
+    SCHEME_WALLET,
+    Transaction,
+    order_id,
+)
 from omninode.encoding import amount_to_bytes
 
 ALICE, BOB, CAROL, DAVE = (keccak256(name)[-20:] for name in (b"alice", b"bob", b"carol", b"dave"))
@@ -296,3 +307,60 @@ class World:
     def records(self) -> dict[bytes, bytes]:
         """Return the whole state as records, the head included."""
         return dict(self.exchange.records())
+
+
+SALT = keccak256(b"salt")
+TERMS = GenesisSealed()
+
+
+class Lane(World):
+    """A world whose blocks say that everything before them is executed, for the sealed lane."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(make_genesis(**changes) if changes else None)
+
+    def apply(self, *transactions: Any, after_ms: int = 100, **block: Any) -> BlockOutcome:
+        executed = {"executed_height": self.exchange.height}
+        return super().apply(*transactions, after_ms=after_ms, **(executed | block))
+
+    def commit(
+        self, account: bytes, hidden: PlaceOrder, bond: str = "200", **fields: Any
+    ) -> tuple[bytes, TransactionResult]:
+        """Commit in a block of its own; return the commit's hash and its result."""
+        made = CommitSealed(
+            hidden.subaccount, hidden.market, bond, make_commitment(account, hidden, SALT)
+        )
+        sent = self.transaction(account, made, **fields)
+        return sent.hash, self.apply(sent).results[0]
+
+    def reveal(
+        self, account: bytes, commit: bytes, hidden: PlaceOrder, **fields: Any
+    ) -> TransactionResult:
+        return self.do(account, RevealSealed(commit, hidden, SALT), **fields)
+
+    def open_window(self) -> None:
+        """End the collection; the next block opens the window."""
+        self.apply(after_ms=TERMS.collect_ms)
+        assert self.stage == WAITING
+        self.apply()
+        assert self.stage == OPEN
+
+    def close_and_clear(self, **block: Any) -> None:
+        self.apply(after_ms=TERMS.window_ms)
+        assert self.stage == CLOSED
+        self.apply(**block)
+        assert self.stage is None
+
+    @property
+    def stage(self) -> str | None:
+        batch = self.exchange.state.sealed.revealing
+        return None if batch is None else batch.stage
+
+    def batch_of(self, *orders: tuple[bytes, PlaceOrder]) -> list[bytes]:
+        """Commit, reveal and clear orders; return their order ids."""
+        commits = [self.commit(account, hidden)[0] for account, hidden in orders]
+        self.open_window()
+        for (account, hidden), commit in zip(orders, commits, strict=True):
+            assert self.reveal(account, commit, hidden).code == "ok"
+        self.close_and_clear()
+        return [order_id(commit, 0) for commit in commits]

@@ -13,8 +13,10 @@ from exchange_world import (
     BTC,
     CAROL,
     ETH,
+    SALT,
+    TERMS,
     TREASURY,
-    World,
+    Lane,
     make_genesis,
     make_settled_genesis,
     order,
@@ -33,7 +35,7 @@ from omninode.dex.events import (
 from omninode.dex.exchange import Exchange
 from omninode.dex.fees import VALIDATOR_POOL
 from omninode.dex.genesis import AccountLimits, GenesisMarket
-from omninode.dex.outcomes import BlockInput, BlockOutcome, TransactionResult
+from omninode.dex.outcomes import BlockInput
 from omninode.dex.sealed.commitment import make_commitment
 from omninode.dex.sealed.limits import COMMITS_PER_ACCOUNT_MAX
 from omninode.dex.sealed.state import CLOSED, OPEN, WAITING
@@ -41,63 +43,8 @@ from omninode.dex.sealed.terms import GenesisSealed
 from omninode.dex.transaction import order_id
 from omninode.errors import ConfigError
 
-SALT = keccak256(b"salt")
 AGENT = keccak256(b"session key")[-20:]
 USDC = 10**6
-TERMS = GenesisSealed()
-
-
-class Lane(World):
-    """A world whose blocks say that everything before them is executed."""
-
-    def __init__(self, **changes: Any) -> None:
-        super().__init__(make_genesis(**changes) if changes else None)
-
-    def apply(self, *transactions: Any, after_ms: int = 100, **block: Any) -> BlockOutcome:
-        executed = {"executed_height": self.exchange.height}
-        return super().apply(*transactions, after_ms=after_ms, **(executed | block))
-
-    def commit(
-        self, account: bytes, hidden: PlaceOrder, bond: str = "200", **fields: Any
-    ) -> tuple[bytes, TransactionResult]:
-        """Commit in a block of its own; return the commit's hash and its result."""
-        made = CommitSealed(
-            hidden.subaccount, hidden.market, bond, make_commitment(account, hidden, SALT)
-        )
-        sent = self.transaction(account, made, **fields)
-        return sent.hash, self.apply(sent).results[0]
-
-    def reveal(
-        self, account: bytes, commit: bytes, hidden: PlaceOrder, **fields: Any
-    ) -> TransactionResult:
-        return self.do(account, RevealSealed(commit, hidden, SALT), **fields)
-
-    def open_window(self) -> None:
-        """End the collection; the next block opens the window."""
-        self.apply(after_ms=TERMS.collect_ms)
-        assert self.stage == WAITING
-        self.apply()
-        assert self.stage == OPEN
-
-    def close_and_clear(self, **block: Any) -> None:
-        self.apply(after_ms=TERMS.window_ms)
-        assert self.stage == CLOSED
-        self.apply(**block)
-        assert self.stage is None
-
-    @property
-    def stage(self) -> str | None:
-        batch = self.exchange.state.sealed.revealing
-        return None if batch is None else batch.stage
-
-    def batch_of(self, *orders: tuple[bytes, PlaceOrder]) -> list[bytes]:
-        """Commit, reveal and clear orders; return their order ids."""
-        commits = [self.commit(account, hidden)[0] for account, hidden in orders]
-        self.open_window()
-        for (account, hidden), commit in zip(orders, commits, strict=True):
-            assert self.reveal(account, commit, hidden).code == "ok"
-        self.close_and_clear()
-        return [order_id(commit, 0) for commit in commits]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -20,7 +20,9 @@ PEER_COLUMNS: Final = (
     "peer_id",
     "why",
 )
-VALIDATOR_COLUMNS: Final = ("moniker", "address", "power", "score", "jailed", "peer_id")
+VALIDATOR_COLUMNS: Final = ("moniker", "address", "status", "power", "stake", "score")
+COMPONENTS: Final = ("votes", "blocks", "uptime", "dex", "ipfs", "chat", "stake", "tenure")
+COMPONENT_COLUMNS: Final = ("component", "points", "of", "change", "now", "why")
 
 app = typer.Typer()
 peers_app = typer.Typer()
@@ -46,12 +48,56 @@ def peers(rpc: RpcUrl = None) -> None:
 
 
 @validators_app.command()
-def validators(rpc: RpcUrl = None) -> None:
-    """The validator set."""
+def validators(
+    address: Annotated[
+        str | None,
+        typer.Argument(help="One validator's vote key or owner: what its score is made of."),
+    ] = None,
+    rpc: RpcUrl = None,
+) -> None:
+    """The validator set, or why one validator has its score."""
     with connect(rpc) as node:
-        document: dict[str, Any] = node.call("omni_getValidators")
-    rows = [[row.get(column) for column in VALIDATOR_COLUMNS] for row in document["validators"]]
-    emit(document, lambda: print_table(VALIDATOR_COLUMNS, rows, empty="no validators"))
+        if address is not None:
+            shown: dict[str, Any] = node.call("omni_getParticipation", {"address": address})
+        else:
+            shown = node.call("omni_getValidators")
+    emit(shown, lambda: _print_participation(shown) if address else _print_validators(shown))
+
+
+def _print_validators(document: dict[str, Any]) -> None:
+    """Print the set, with the points of each component behind the score."""
+    rows = []
+    for row in document["validators"]:
+        points = row["components"] or {}
+        mine = [row.get(column) for column in VALIDATOR_COLUMNS]
+        rows.append([*mine, *(points.get(name) for name in COMPONENTS)])
+    columns = [*VALIDATOR_COLUMNS, *(f"{name} pts" for name in COMPONENTS)]
+    print_table(columns, rows, empty="no validators")
+
+
+def _print_participation(document: dict[str, Any]) -> None:
+    """Print one validator: the last cut's components, and what they would be now."""
+    fields = {
+        name: document[name] for name in ("moniker", "address", "owner", "status", "power", "score")
+    }
+    if document["scored_epoch"] is not None:
+        fields["last cut"] = (
+            f"epoch {document['scored_epoch']}: raw {document['raw']}, score "
+            f"{document['previous_score']} -> {document['score']}, reward {document['reward']}"
+        )
+    print_fields(fields)
+    running = {row["name"]: row for row in document["running"]}
+    last = {row["name"]: row for row in document["components"]}
+    rows = []
+    for name in COMPONENTS:
+        row, now = last.get(name), running.get(name)
+        known = row or now
+        if known is not None:
+            cells = (None, None) if row is None else (row["points"], row["change"])
+            present = None if now is None else now["points"]
+            rows.append([name, cells[0], known["of"], cells[1], present, known["why"]])
+    print()
+    print_table(COMPONENT_COLUMNS, rows, empty="no score yet")
 
 
 def _peer_row(peer: dict[str, Any], *, now_ms: int) -> list[object]:

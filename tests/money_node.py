@@ -19,9 +19,10 @@ import trio
 
 from money_world import MoneyWorld, money_world
 from omninode.crypto import SigningKey
+from omninode.dex.decimals import format_units
 from omninode.errors import EndpointError
 from omninode.node.client import CHAIN_PREFIXES, RpcClient
-from omninode.node.funds.calls import DEPOSIT_COUNT, encode_call
+from omninode.node.funds.calls import DEPOSIT_COUNT, STAKE_OF, encode_call
 
 WAIT_S = 60
 FREE = "2.5"
@@ -46,12 +47,15 @@ class MoneyNode:
         silent: So many calls of the chain come too early: it does not answer yet.
         broken_after: After this method nothing is answered any more.
         shortage: Base units of USDC that the exchange has too many.
+        takes_stake: Whether the exchange takes what the contract has as stake.
+        genesis: The network's.
     """
 
     def __init__(self, world: MoneyWorld, proofs: list[dict[str, Any]]) -> None:
         self.chain_url = world.url
         self.keys: dict[str, SigningKey] = world.keys
         self.contract, self.token = world.plan.contract, world.plan.tokens["USDC"]
+        self.genesis = world.genesis
         self.proofs = proofs
         self.calls: list[str] = []
         self._world = world
@@ -65,6 +69,7 @@ class MoneyNode:
         self.silent = 0
         self.broken_after = ""
         self.shortage = 0
+        self.takes_stake = True
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -93,13 +98,26 @@ class MoneyNode:
             return {"credited_count": int(self._ask("eth_call", [call, "latest"]), 16)}
         if method == "omni_getAccount":
             balances = [{"asset": "USDC", "free": FREE, "held": "0", "total": FREE}]
-            return {"subaccounts": [{"subaccount": 0, "balances": balances}]}
+            parts = [{"subaccount": 0, "balances": balances}]
+            staked = self._staked(params["address"])
+            if staked and self.takes_stake:
+                total = format_units(staked, 18)
+                balances = [{"asset": "XOM", "free": total, "held": "0", "total": total}]
+                parts.append({"subaccount": 1_000, "balances": balances})
+            return {"subaccounts": parts}
+        if method == "omni_getParticipation":
+            raise Refusal("method_not_found")
         if method == "omni_getWithdrawalProof":
             if params["id"] >= len(self.proofs):
                 raise Refusal("unknown_withdrawal")
             return self.proofs[params["id"]]
         assert method == "omni_getSupply", method
         return trio.run(self._world.supply(**self._exchange()))
+
+    def _staked(self, owner: str) -> int:
+        data = "0x" + encode_call(STAKE_OF, (owner.partition("/")[0],)).hex()
+        call = {"to": "0x" + self.contract.hex(), "data": data}
+        return int(self._ask("eth_call", [call, "latest"]), 16)
 
     def _exchange(self) -> dict[str, dict[str, int]]:
         if not self.shortage:

@@ -82,6 +82,7 @@ class MoneyWorld:
                     "start_block": 0,
                     "confirmations": 2,
                 },
+                "staking": {"asset": "XOM", "minimum": "1000", "unbonding_ms": 60_000},
                 "assets": [
                     {"name": asset.name, "decimals": asset.decimals, "token": asset.token}
                     for asset in self.genesis.assets

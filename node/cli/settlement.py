@@ -95,7 +95,7 @@ async def deposit_funds(
     chain = SettlementChain(patient(passed_on(node), tell))
     wallet = Wallet(key, chain.ask, chain_id=terms.chain_id, receipt_deadline_s=WAIT_DEADLINE_S)
     await check_contract(chain, terms)
-    await _check_tokens(chain, key.address, asset, token, units)
+    await check_tokens(chain, key.address, asset, token, units)
     await check_coins(chain, key.address, wei=(await wallet.fees()).max_fee * DEPOSIT_GAS)
     tell("approving that the contract takes the tokens")
     approval = await approve_if_needed(wallet, chain, token, terms.contract, units)
@@ -117,10 +117,14 @@ async def deposit_funds(
     return document
 
 
-async def _check_tokens(
+async def check_tokens(
     chain: SettlementChain, address: bytes, asset: AssetTerms, token: bytes, units: int
 ) -> None:
-    """Refuse early what can not be paid."""
+    """Refuse early what can not be paid.
+
+    Raises:
+        UserError: `insufficient_balance`.
+    """
     from omninode.crypto import checksum_address
     from omninode.dex.decimals import format_units
     from omninode.node.funds.calls import BALANCE_OF

@@ -19,14 +19,24 @@ APPROVE: Final = "approve(address,uint256)"
 TRANSFER: Final = "transfer(address,uint256)"
 MINT: Final = "mint(address,uint256)"
 DEPOSIT: Final = "deposit(address,uint256,address,uint16)"
+REGISTER: Final = "register(uint256,bytes)"
+ADD_STAKE: Final = "addStake(uint256)"
+UNSTAKE: Final = "unstake(uint256)"
+EXIT: Final = "exit()"
+UNJAIL: Final = "unjail()"
 
 BALANCE_OF: Final = "balanceOf(address)"
 ALLOWANCE: Final = "allowance(address,address)"
 DEPOSIT_COUNT: Final = "depositCount()"
 GENESIS_HASH: Final = "genesisHash()"
 IS_WITHDRAWN: Final = "isWithdrawn(uint64)"
+IS_REGISTERED: Final = "isRegistered(address)"
+STAKE_OF: Final = "stakeOf(address)"
+STAKE_CHECKPOINT: Final = "stakeCheckpoint(address)"
+STAKE_TOKEN: Final = "stakeToken()"  # noqa: S105 - the name of a function
 
 DEPOSITED: Final = "Deposited(uint64,address,address,uint16,uint256,bytes32)"
+STAKE_CHANGED: Final = "StakeChanged(uint64,address,uint8,uint256,bytes,bytes32)"
 WITHDRAWN: Final = "Withdrawn(uint64,address,address,uint256)"
 CHECKPOINTED: Final = (
     "Checkpointed(uint64,uint64,bytes32,bytes32,uint64,bytes32,uint64,bytes32,uint64,uint64)"
@@ -86,3 +96,8 @@ def mint(token: bytes, to: bytes, amount: int) -> Call:
 def deposit(contract: bytes, token: bytes, amount: int, *, account: bytes, subaccount: int) -> Call:
     """Hand tokens to the exchange for an account there; the contract needs their approval."""
     return Call(contract, encode_call(DEPOSIT, (token, amount, account, subaccount)))
+
+
+def stake_call(contract: bytes, signature: str, *arguments: object) -> Call:
+    """Ask something about one's own validator: `REGISTER` to `UNJAIL`, with its arguments."""
+    return Call(contract, encode_call(signature, arguments))

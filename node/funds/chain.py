@@ -19,6 +19,9 @@ ARTIFACTS: Final = ("Settlement", "XOM", "TestToken")
 REFUSAL_HINTS: Final[Mapping[str, str]] = {
     "not_checkpointed": "try again in a moment: the contract has got a newer checkpoint",
     "wrong_proof": "ask another node for its proof, with --rpc",
+    "already_registered": "stake more with `omninode stake deposit`, or leave first: `stake exit`",
+    "wrong_identity": "register with the keys that `omninode init` made",
+    "stale_proof": "nothing is left to do: the contract knows as much or more",
     "erc20_insufficient_balance": "send tokens to the account first",
     "erc20_insufficient_allowance": "approve that the contract takes the tokens, then try again",
 }

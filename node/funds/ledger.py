@@ -5,6 +5,7 @@ Rules
     L2. If the chain changes below `read_to`, everything is counted anew.
     L3. The deposits counted are as many as the contract itself counts at that block; an endpoint
         that leaves events out is found out.
+        What is staked is counted among them, and its tokens are deposited ones.
     L4. A range with more events than one answer may have is asked for in halves.
 """
 
@@ -14,13 +15,21 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from omninode.dex.bridge.deposits import KINDS_WITH_MONEY
 from omninode.errors import ChainError, EndpointError, UserError
-from omninode.node.funds.calls import CHECKPOINTED, DEPOSIT_COUNT, DEPOSITED, WITHDRAWN, topic
+from omninode.node.funds.calls import (
+    CHECKPOINTED,
+    DEPOSIT_COUNT,
+    DEPOSITED,
+    STAKE_CHANGED,
+    WITHDRAWN,
+    topic,
+)
 from omninode.node.funds.chain import BlockId, SettlementChain
 from omninode.node.funds.limits import LOG_BLOCKS_MAX, REORGANISATIONS_MAX
 from omninode.node.funds.terms import SettlementTerms
 
-_KINDS: Final = (DEPOSITED, WITHDRAWN, CHECKPOINTED)
+_KINDS: Final = (DEPOSITED, STAKE_CHANGED, WITHDRAWN, CHECKPOINTED)
 
 
 class Ledger:
@@ -120,6 +129,11 @@ class Ledger:
         if topics[0] == topic(DEPOSITED):
             self.deposited[_address(topics[2])] += int.from_bytes(data[32:64], "big")
             self.deposits += 1
+        elif topics[0] == topic(STAKE_CHANGED):
+            self.deposits += 1
+            token = self._terms.stake_token
+            if token is not None and int(topics[3], 16) in KINDS_WITH_MONEY:
+                self.deposited[token] += int.from_bytes(data[:32], "big")
         elif topics[0] == topic(WITHDRAWN):
             self.withdrawn[_address(topics[2])] += int.from_bytes(data[:32], "big")
             self.withdrawals += 1

@@ -19,6 +19,9 @@ WITHDRAWAL_ID_MAX: Final = 2**53 - 1
 DEPOSIT_GAS: Final = 200_000
 """More than an approval and a deposit may use together; who can not pay it sends neither."""
 
+STAKE_GAS: Final = 300_000
+"""More than an approval and a request about a stake may use together."""
+
 CLAIM_TRIES_MAX: Final = 3
 """Proofs asked for until one is accepted: a checkpoint may be replaced while a claim is made."""
 

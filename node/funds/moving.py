@@ -11,6 +11,7 @@ from omninode.node.funds.calls import (
     ALLOWANCE,
     DEPOSITED,
     IS_WITHDRAWN,
+    STAKE_CHANGED,
     WITHDRAWN,
     Call,
     approve,
@@ -80,6 +81,23 @@ async def send_deposit(
         )
         raise
     return _mined(receipt, terms.contract, DEPOSITED)
+
+
+async def send_stake_request(wallet: Wallet, contract: bytes, call: Call, *, what: str) -> Mined:
+    """Ask something about one's own validator; what it brings may be taken already.
+
+    Raises:
+        UserError: The contract refuses it, or it is in no block in time.
+    """
+    try:
+        receipt = await wallet.execute(call, what=what)
+    except OutcomeUnknown as error:
+        error.hint = (
+            "repeated, it would count twice: look for that transaction first, or see whether"
+            " `omninode stake status` shows it"
+        )
+        raise
+    return _mined(receipt, contract, STAKE_CHANGED)
 
 
 async def send_claim(

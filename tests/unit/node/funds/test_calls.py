@@ -26,8 +26,16 @@ def test_functions_and_events_are_in_the_artifacts() -> None:
     assert {calls.DEPOSIT, calls.DEPOSIT_COUNT, calls.GENESIS_HASH, calls.IS_WITHDRAWN} <= (
         settlement
     )
+    staking = {calls.REGISTER, calls.ADD_STAKE, calls.UNSTAKE, calls.EXIT, calls.UNJAIL}
+    staking |= {calls.STAKE_OF, calls.IS_REGISTERED, calls.STAKE_CHECKPOINT, calls.STAKE_TOKEN}
+    assert staking <= settlement
     events = signatures("Settlement", "event")
-    assert {calls.DEPOSITED, calls.WITHDRAWN, calls.CHECKPOINTED} <= events
+    assert {
+        calls.DEPOSITED,
+        calls.STAKE_CHANGED,
+        calls.WITHDRAWN,
+        calls.CHECKPOINTED,
+    } <= events
     for token in ("XOM", "TestToken"):
         functions = signatures(token, "function")
         assert {calls.APPROVE, calls.TRANSFER, calls.BALANCE_OF, calls.ALLOWANCE} <= functions

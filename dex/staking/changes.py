@@ -53,7 +53,7 @@ def take_change(state: State, change: StakeChange) -> str:
         if change.kind == REGISTER:
             _register(state, change)
             return ""
-        member = state.staking.registry.members.get(change.owner)
+        member = state.staking.registry.of(change.owner)
         if member is None:
             return "not_registered"
         if member.status not in STAKING:
@@ -77,9 +77,7 @@ def _register(state: State, change: StakeChange) -> None:
     assert terms is not None
     if owner in registry.members:
         raise Rejected("already_registered", "one validator per owner")
-    if len([m for m in registry.members.values() if m.status != TOMBSTONED]) >= (
-        terms.validators_max
-    ):
+    if len([m for m in registry if m.status != TOMBSTONED]) >= (terms.validators_max):
         raise Rejected("registry_full", f"there are {terms.validators_max} validators")
     amount = amount_from_bytes(change.amount)
     if amount < terms.minimum:

@@ -37,6 +37,6 @@ def check_staking(state: State) -> None:
     if waiting:
         raise BrokenInvariant("nobody's stake is on its way back")
     for convict in staking.convictions.by_owner:
-        member = staking.registry.members.get(convict)
+        member = staking.registry.of(convict)
         if member is None or member.status != TOMBSTONED:
             raise BrokenInvariant(f"0x{convict.hex()} was convicted and is no tombstone")

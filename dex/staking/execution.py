@@ -189,7 +189,7 @@ def _release(state: State, number: int, part: Unbonding) -> None:
         )
     released = StakeReleased(owner, amount_to_bytes(amount), token is not None)
     state.open_orders.events.append(released)
-    member = staking.registry.members.get(owner)
+    member = staking.registry.of(owner)
     if member is not None and member.status == UNBONDING and not staking.unbonding(owner):
         staking.registry.remove(member)
 

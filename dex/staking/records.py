@@ -53,7 +53,7 @@ def take_staking(state: State) -> Changes:
     staking = state.staking
     changes: Changes = []
     for owner in staking.registry.changed:
-        changes.append((_MEMBER + owner, _or_none(staking.registry.members.get(owner))))
+        changes.append((_MEMBER + owner, _or_none(staking.registry.of(owner))))
     for number in staking.unbondings.changed:
         changes.append(
             (_number(_UNBONDING, number), _or_none(staking.unbondings.parts.get(number)))
@@ -78,7 +78,7 @@ def take_staking(state: State) -> Changes:
 
 def _clear(state: State) -> None:
     staking = state.staking
-    staking.registry.changed.clear()
+    staking.registry.clear()
     staking.unbondings.changed.clear()
     staking.audits.changed.clear()
     staking.audits.changed_probes.clear()
@@ -98,7 +98,7 @@ def staking_records(state: State) -> Iterator[tuple[bytes, bytes]]:
         yield _SET, encode(state.validator_set)
     if staking.epochs.next_set is not None:
         yield _NEXT, encode(staking.epochs.next_set)
-    for member in staking.registry.members.values():
+    for member in staking.registry:
         yield _MEMBER + member.owner, encode(member)
     for number, part in staking.unbondings.parts.items():
         yield _number(_UNBONDING, number), encode(part)

@@ -94,6 +94,10 @@ class Registry:
         """Go through all validators in ascending order of owner."""
         return iter([self.members[owner] for owner in sorted(self.members)])
 
+    def of(self, owner: bytes) -> Member | None:
+        """Return an owner's validator."""
+        return self.members.get(owner)
+
     def by_address(self, address: bytes) -> Member | None:
         """Return the validator with this vote key."""
         return self._by_address.get(address)
@@ -123,6 +127,10 @@ class Registry:
             if beacon_key and member.beacon_key == beacon_key:
                 return "key_in_use"
         return None
+
+    def clear(self) -> None:
+        """Forget what changed; it was taken."""
+        self.changed.clear()
 
     def load(self, members: Iterable[Member]) -> None:
         """Take back stored validators."""

@@ -92,7 +92,7 @@ class Staking:
 
     def capped(self) -> list[Member]:
         """Return those whose stake counts for the cap on a single one."""
-        return [m for m in self.registry.members.values() if m.status in STAKING]
+        return [member for member in self.registry if member.status in STAKING]
 
     def begin_unbonding(self, owner: bytes, amount: int) -> None:
         """Move a bonded amount to its way back."""

@@ -45,7 +45,7 @@ def is_jailed(state: State, address: bytes) -> bool:
 def find_member(state: State, address: bytes) -> Member | None:
     """Return a validator by the address of its vote key, or of its owner."""
     registry = state.staking.registry
-    return registry.by_address(address) or registry.members.get(address)
+    return registry.by_address(address) or registry.of(address)
 
 
 def validator_documents(state: State) -> list[Document]:

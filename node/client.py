@@ -1,6 +1,6 @@
 """A small JSON-RPC client for the command line: one connection, one call at a time.
 
-It blocks; the node itself never uses it. Every failure is a `UserError` with a stable reason:
+It blocks; a node calls itself by it in worker threads only. Every failure is a `UserError` with a stable reason:
 `node_unreachable`, `bad_response`, or what the node answered in `data.reason`. Nodes pass `eth_*`,
 `net_*` and `web3_*` on to the settlement chain; an error of that chain is an `EndpointError`.
 """
@@ -25,6 +25,9 @@ CHAIN_PREFIXES: Final = ("eth_", "net_", "web3_")
 """Methods of the settlement chain."""
 
 _UNREACHABLE_HINT: Final = "start the node with `omninode start`, or name another with --rpc"
+
+_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
+"""A node that listens on all addresses is asked on loopback."""
 
 
 class RpcClient:
@@ -152,3 +155,9 @@ def error_of(method: str, error: object) -> UserError | EndpointError:
         return EndpointError(code if isinstance(code, int) else 0, message, detail)
     reason = str(data.get("reason") or f"rpc_error_{code}")
     return UserError(reason, str(error.get("message", reason)), hint=str(data.get("hint") or ""))
+
+
+def local_url(host: str, port: int) -> str:
+    """Return the URL of an interface of this machine by where it listens."""
+    host = _ANYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

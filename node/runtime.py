@@ -38,6 +38,7 @@ from omninode.consensus.driver.service import BodyLimits, ConsensusService, Halt
 from omninode.consensus.timing import Timing
 from omninode.consensus.types import ValidatorSet
 from omninode.consensus.vote_log import VoteLog, measure_sync_ms
+from omninode.contracts.statements import Statements
 from omninode.dex.eip712 import Domain
 from omninode.dex.genesis import Genesis, parse_genesis
 from omninode.dex.transaction import Transaction
@@ -46,10 +47,14 @@ from omninode.node.admission import Admission
 from omninode.node.admission_ports import AdmissionPorts
 from omninode.node.admission_state import ExchangeAdmission
 from omninode.node.chain_state import ChainState
+from omninode.node.client import local_url
 from omninode.node.clock import wall_clock_ms
 from omninode.node.condition import NodeCondition
 from omninode.node.config import NodeConfig
 from omninode.node.divergence import PARTS_PROTOCOL, PARTS_REPLY_BYTES_MAX, DivergenceFinder
+from omninode.node.duties.challenges import AUDIT_PROTOCOL, ProbeServer
+from omninode.node.duties.limits import PROBE_BYTES_MAX, PROBE_REPLY_BYTES_MAX
+from omninode.node.duties.service import Duties
 from omninode.node.execution import Execution
 from omninode.node.heads import HeadNews
 from omninode.node.home import Home
@@ -65,9 +70,13 @@ from omninode.node.rpc.metrics_server import MetricsServer
 from omninode.node.rpc.ports import NodeParts
 from omninode.node.rpc.service import RpcService
 from omninode.node.settlement import open_settlement
+from omninode.node.state_sync.serving import SnapshotServer
+from omninode.node.state_sync.startup import is_wanted, take_snapshot
+from omninode.node.state_sync.startup import register as serve_snapshots
 from omninode.storage.history import History
 from omninode.storage.pruning import Pruner
 from omninode.storage.records import CommittedBlock
+from omninode.storage.snapshot import Snapshots
 
 log = structlog.get_logger("node")
 
@@ -117,11 +126,12 @@ class Node:
         )
         self._halt_seen = trio.Event()
         self.metrics = Metrics()
+        self.statements = self._build_statements(keys)
         self.settlement = open_settlement(
             config.settlement,
             state,
             keys,
-            door=self.admission,
+            statements=self.statements,
             condition=self.condition,
             metrics=self.metrics,
         )
@@ -132,8 +142,11 @@ class Node:
             own_height=lambda: self.execution.height,
             fetch=partial(self.consensus.sync.request, None),
         )
+        self._rpc_url = ""
+        self.duties = self._build_duties(keys)
         self._watch_parts()
         self._wire_network()
+        serve_snapshots(self.network, SnapshotServer(state.chain, Snapshots(home.snapshots)))
 
     def _build_admission(self) -> Admission:
         consensus = self.genesis.consensus
@@ -198,6 +211,38 @@ class Node:
             on_halt=self._on_halt,
             on_epoch=self._on_epoch,
             address=None if keys.validator is None else keys.validator.address,
+        )
+
+    def _build_statements(self, keys: NodeKeys) -> Statements | None:
+        if keys.validator is None:
+            return None
+        return Statements(
+            keys.validator,
+            door=self.admission,
+            exchange=self.state.exchange,
+            now_ms=wall_clock_ms,
+        )
+
+    def _build_duties(self, keys: NodeKeys) -> Duties | None:
+        if keys.validator is None or self.statements is None:
+            return None
+        me = keys.validator.address
+        self.network.on_request(
+            AUDIT_PROTOCOL,
+            ProbeServer(me, rpc_url=lambda: self._rpc_url).serve,
+            max_request_bytes=PROBE_BYTES_MAX,
+            max_response_bytes=PROBE_REPLY_BYTES_MAX,
+        )
+        return Duties(
+            self.state.exchange,
+            me=me,
+            statements=self.statements,
+            evidence=self.consensus.evidence,
+            network=self.network,
+            may_speak=lambda: (
+                self.condition.halted() is None and not self.condition.is_catching_up()
+            ),
+            now_ms=wall_clock_ms,
         )
 
     def _build_rpc(self) -> RpcService:
@@ -272,6 +317,8 @@ class Node:
         self.heads.stored(committed.block.header)
         if self.settlement is not None:
             self.settlement.changed()
+        if self.duties is not None:
+            self.duties.changed()
 
     def _on_epoch(self, validators: ValidatorSet) -> None:
         """Another set is in force: who speaks for it may use the vote plane."""
@@ -315,7 +362,9 @@ class Node:
                 await outer.start(self.consensus.run)
                 if self.settlement is not None:
                     await outer.start(self.settlement.run)
-                await outer.start(self.rpc.run)
+                self._rpc_url = local_url(*(await outer.start(self.rpc.run))[0])
+                if self.duties is not None:
+                    await outer.start(self.duties.run)
                 await outer.start(
                     MetricsServer(self.metrics.registry, settings=self.config.metrics).run
                 )
@@ -392,6 +441,10 @@ async def run_node(config: NodeConfig, home: Home, keys: NodeKeys) -> None:
         BrokenInvariant: A defect of ours.
     """
     genesis = parse_genesis(home.genesis.read_bytes(), source=str(home.genesis))
+    if is_wanted(home, genesis, now_ms=wall_clock_ms()):
+        settings = _network_settings(config, home, genesis, genesis.validator_set)
+        network = Network(settings, keys.identity, log=structlog.get_logger("p2p"))
+        await take_snapshot(network, home, genesis)
     state = await ChainState.open(home, genesis)
     sync_ms = await trio.to_thread.run_sync(measure_sync_ms, home.data)
     if sync_ms > SYNC_WARNING_MS:

@@ -11,13 +11,11 @@ from typing import cast
 
 import structlog
 
-from omninode.contracts.ports import Door
 from omninode.contracts.service import ChainSide, SettlementService
 from omninode.contracts.statements import Statements
 from omninode.dex.genesis import Genesis
 from omninode.errors import ConfigError
 from omninode.node.chain_state import ChainState
-from omninode.node.clock import wall_clock_ms
 from omninode.node.condition import NodeCondition
 from omninode.node.config import SettlementSection
 from omninode.node.keys.node_keys import NodeKeys
@@ -33,7 +31,7 @@ def open_settlement(
     state: ChainState,
     keys: NodeKeys,
     *,
-    door: Door,
+    statements: Statements | None,
     condition: NodeCondition,
     metrics: Metrics,
 ) -> SettlementService | None:
@@ -49,9 +47,6 @@ def open_settlement(
         return None
     check_chain(rules, config)
     key = keys.validator
-    statements = None
-    if key is not None:
-        statements = Statements(key, door=door, exchange=state.exchange, now_ms=wall_clock_ms)
     service = SettlementService(
         state.exchange,
         key=key,

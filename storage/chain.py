@@ -381,16 +381,20 @@ def _epoch_proof_entry(proof: EpochProof) -> tuple[bytes, bytes]:
     return keys.EPOCH_PROOF + keys.height_bytes(proof.epoch), encode(proof)
 
 
-def restored_entries(head: StoredHead, proofs: Iterable[EpochProof]) -> list[tuple[bytes, bytes]]:
+def restored_entries(
+    head: StoredHead, cut: StoredCut, proofs: Iterable[EpochProof]
+) -> list[tuple[bytes, bytes]]:
     """Return what makes a restored snapshot a chain whose blocks begin after its height.
 
     Args:
-        head: The snapshot's block.
+        head: The snapshot's block, the cut of its epoch.
+        cut: What it decided.
         proofs: The ends of all epochs before it.
     """
     header = head.header
     return [
         *map(_epoch_proof_entry, proofs),
+        (keys.EPOCH_CUT + keys.height_bytes(header.epoch), encode(cut)),
         (keys.META_FORMAT, encode(FORMAT)),
         (keys.META_GENESIS, header.genesis_hash),
         (keys.META_FIRST, encode(header.height + 1)),

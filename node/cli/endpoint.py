@@ -9,7 +9,7 @@ import typer
 
 from omninode.errors import ConfigError
 from omninode.node.cli.invocation import current
-from omninode.node.client import RpcClient
+from omninode.node.client import RpcClient, local_url
 from omninode.node.home import Home
 
 DEFAULT_URL: Final = "http://127.0.0.1:36651"
@@ -25,9 +25,6 @@ RpcUrl = Annotated[
         show_default=False,
     ),
 ]
-
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
-"""A node that listens on all addresses is asked on loopback."""
 
 
 def connect(rpc: str | None) -> RpcClient:
@@ -65,5 +62,4 @@ def home_url(home: Home) -> str:
         raise ConfigError(
             f"{home.config} leaves the RPC port open", hint="name the node with --rpc"
         )
-    host = _ANYWHERE.get(rpc.host, rpc.host)
-    return f"http://[{host}]:{rpc.port}" if ":" in host else f"http://{host}:{rpc.port}"
+    return local_url(rpc.host, rpc.port)

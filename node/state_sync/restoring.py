@@ -13,7 +13,7 @@ from omninode.node.state_sync.fetching import Offer
 from omninode.storage import keys
 from omninode.storage.chain import restored_entries
 from omninode.storage.database import Database
-from omninode.storage.records import StoredHead
+from omninode.storage.records import StoredCut, StoredHead
 from omninode.storage.snapshot import Snapshots, restore
 
 
@@ -33,7 +33,7 @@ def restore_chain(
     Args:
         target: The database's folder; what is there is removed.
         offer: The snapshot, copied completely into `snapshots`.
-        proofs: The ends of all epochs up to the one that the snapshot is of.
+        proofs: The ends of all epochs before the one that the snapshot is of.
         genesis: The network's.
         snapshots: Holds the copy.
         progress: Told how many chunks are restored.
@@ -57,7 +57,9 @@ def restore_chain(
             raise BrokenInvariant(f"snapshot {height} holds the state of {exchange.height}")
         # The proof's certificate finalizes a later block, and so this one, too.
         head = StoredHead(offer.header, exchange.app_hash, offer.proof.certificate)
-        database.write_blocking(restored_entries(head, proofs), sync=False)
+        seal = offer.proof.seal
+        cut = StoredCut(height, seal.state_root, offer.proof.validators, seal.snapshot_root)
+        database.write_blocking(restored_entries(head, cut, proofs), sync=False)
         made.append(head)
 
     restore(target, offer.manifest, chunk=chunk, finish=finish, progress=progress)

@@ -12,6 +12,7 @@ from tests.exchange_world import ALICE, BOB, World, make_settled_genesis
 from tests.sealed_chain import SealedChain, validator_keys
 from trio.testing import MockClock
 
+from omninode.consensus.types import NextEpoch
 from omninode.dex.actions import Transfer
 from omninode.dex.exchange import Exchange
 from omninode.dex.outcomes import block_input
@@ -35,6 +36,7 @@ from omninode.node.state_sync.serving import SnapshotServer
 from omninode.storage import snapshot
 from omninode.storage.chain import ChainStore
 from omninode.storage.database import Database
+from omninode.storage.epochs import Epochs
 from omninode.storage.journal import Journal
 from omninode.storage.records import StoredBlock
 from omninode.storage.snapshot import Snapshots
@@ -111,7 +113,8 @@ async def take_all(peers: Peers, folder: Path) -> tuple[ChainStore, Exchange, Da
     told: list[tuple[int, int]] = []
     await fetch.fetch(offer, progress=lambda held, total: told.append((held, total)))
     assert told[-1] == (len(offer.manifest.chunks), len(offer.manifest.chunks))
-    restore_chain(folder / "chain", offer, fetch.proofs, genesis=GENESIS, snapshots=snapshots)
+    before = fetch.proofs[: offer.proof.epoch]
+    restore_chain(folder / "chain", offer, before, genesis=GENESIS, snapshots=snapshots)
     database = Database.open(folder / "chain")
     chain = ChainStore.open(database, Journal(database), genesis_hash=GENESIS.hash)
     return chain, Exchange.load(GENESIS, chain.state_records()), database
@@ -145,9 +148,12 @@ async def test_a_new_node_has_the_state_of_the_newest_cut(
         assert chain.first_height == cut.height + 1
         assert [chain.epoch_proof(epoch) for epoch in (0, 1, 2)] == [
             source.chain.epoch_proof(0),
-            proof,
+            None,
             None,
         ]
+        epochs = Epochs(database, chain, Snapshots(tmp_path / "none"))
+        assert epochs.reached(GENESIS.validator_set).epoch == 1
+        assert epochs.following(1) == NextEpoch(proof.seal, proof.validators)
         for stored in source.chain.blocks(cut.height + 1, source.tip.height):
             outcome = exchange.apply(block_input(stored.block, _checked(stored)))
             assert outcome.app_hash == source.chain.app_hashes(exchange.height)[exchange.height]

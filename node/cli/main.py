@@ -28,7 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "keys": "Keystores: new, list, show, import, export, rearm; new-psk.",
     "market": "Markets: list, book, trades.",
     "account": "Accounts: balances, fills, transfers, deposits, withdrawals.",
-    "stake": "A validator's stake: register, deposit, withdraw, exit, unjail, status.",
+    "stake": "Stake: register, deposit, withdraw, exit, unjail, status.",
     "order": "Orders: place, cancel, cancel-all, list, show.",
     "config": "Configuration: show, check.",
     "replay": "Execute the stored blocks again and compare every app hash.",

@@ -16,6 +16,7 @@ import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 SEED_DEFAULT = 1
+STORM_ROUNDS_DEFAULT = 3
 EXIT_GRACE_S = 20
 NODE_MODULES = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
 RECURSION_LIMIT = 1_000
@@ -40,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=SEED_DEFAULT,
         help="what tests with chance start from; a failure prints the one it had",
+    )
+    parser.addoption(
+        "--storm-rounds",
+        type=int,
+        default=STORM_ROUNDS_DEFAULT,
+        help="how often the storm of kills in network namespaces strikes",
     )
 
 
@@ -68,6 +75,13 @@ def pytest_unconfigure() -> None:
 def seed(request: pytest.FixtureRequest) -> int:
     """The run's seed. A test that takes it has it printed with its failure."""
     value: int = request.config.getoption("--seed")
+    return value
+
+
+@pytest.fixture
+def storm_rounds(request: pytest.FixtureRequest) -> int:
+    """How often a storm of kills strikes."""
+    value: int = request.config.getoption("--storm-rounds")
     return value
 
 

@@ -128,8 +128,12 @@ class RealNode:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
-                env=_environment(),
+                env=self.environment(),
             )
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes: ours without settings for a node."""
+        return {name: v for name, v in os.environ.items() if not name.startswith("OMNINODE_")}
 
     def wait_answering(self, within_s: float = START_DEADLINE_S) -> None:
         until(lambda: self._answers() or not self.is_running, within_s, why=self.log_tail)
@@ -213,7 +217,7 @@ class RealNode:
             text=True,
             timeout=within_s,
             check=False,
-            env=_environment(),
+            env=self.environment(),
         )
         assert "Traceback" not in done.stderr, done.stderr
         document = json.loads(done.stdout) if done.stdout else {}
@@ -515,8 +519,3 @@ def make_genesis(identities: Sequence[HomeIdentity], accounts: Sequence[SigningK
     )
     check_genesis(genesis)
     return genesis
-
-
-def _environment() -> dict[str, str]:
-    """Ours without settings for a node."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("OMNINODE_")}

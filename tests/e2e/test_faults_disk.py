@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,14 +14,13 @@ from omninode.dex.records import PREFIXES
 from omninode.encoding import AMOUNT_BYTES, amount_from_bytes, amount_to_bytes
 from omninode.storage import keys
 from omninode.storage.database import Database
-from real_network import RealNetwork, RealNode, copy_folder, until
+from real_network import RealNetwork, RealNode, until
 from real_trading import Load, Trader, limit_order
+from small_disk import fill, small_disk
 
 pytestmark = pytest.mark.slow
 
 RATE = 30
-TMPFS_BYTES = 48 << 20
-ROOM_LEFT_BYTES = 128 << 10
 
 
 def refusal(node: RealNode) -> str:
@@ -184,34 +180,6 @@ def test_a_flipped_bit_of_the_state_is_found_and_located(
     assert last.status()["halted"] is None
 
 
-@contextmanager
-def small_disk(folder: Path, bytes_max: int) -> Iterator[None]:
-    """Have a folder's content on a small disk of its own."""
-    aside = folder.with_name("aside")
-    folder.rename(aside)
-    folder.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", f"size={bytes_max}", "tmpfs", str(folder)]
-    subprocess.run(mounted, check=True, capture_output=True)
-    try:
-        copy_folder(aside, folder)
-        yield
-        shutil.rmtree(aside)
-        copy_folder(folder, aside)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        folder.rmdir()
-        aside.rename(folder)
-
-
-def fill(folder: Path) -> Path:
-    """Fill a folder's disk up to a little room."""
-    filler = folder / "filler"
-    free = os.statvfs(folder)
-    with filler.open("wb") as file, suppress(OSError):
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - ROOM_LEFT_BYTES)
-    return filler
-
-
 def assert_stops_with_the_reason(node: RealNode, reason: str) -> None:
     assert node.wait_ended(30) == 1, node.log_tail()
     (said,) = [line for line in node.log().splitlines() if line.startswith("error: ")]
@@ -225,7 +193,7 @@ def test_a_full_disk_stops_the_node_and_room_lets_it_go_on(
     network: RealNetwork, last: RealNode
 ) -> None:
     assert last.stop() == 0
-    with small_disk(last.home.data, TMPFS_BYTES):
+    with small_disk(last.home.data):
         last.start()
         network.wait_in_sync([last])
         filler = fill(last.home.data)

@@ -20,10 +20,11 @@ from omninode.contracts.events import Checkpointed, ContractEvent, Deposited, Ro
 from omninode.contracts.web3_library import web3
 from omninode.contracts.wire import Log
 from omninode.crypto import checksum_address, parse_address
-from omninode.dex.bridge.checkpoints import CertifiedCheckpoint
+from omninode.dex.bridge.checkpoints import CertifiedCheckpoint, Checkpoint
 from omninode.dex.bridge.deposits import Deposit, StakeChange
 from omninode.dex.bridge.evm import compact_signature, signer_bitmap
 from omninode.dex.bridge.handover import CertifiedHandover
+from omninode.dex.bridge.stake_proofs import StakeProof
 from omninode.encoding import amount_to_bytes
 from omninode.errors import Malformed
 
@@ -148,18 +149,7 @@ class SettlementAbi:
             validators: The epoch's validator set in words (`validator_set_words`).
         """
         checkpoint = certified.checkpoint
-        fields = (
-            checkpoint.number,
-            checkpoint.epoch,
-            checkpoint.height,
-            checkpoint.time_ms,
-            checkpoint.state_root,
-            checkpoint.withdrawal_root,
-            checkpoint.withdrawal_count,
-            checkpoint.fee_root,
-            checkpoint.deposit_count,
-            checkpoint.deposit_hash,
-        )
+        fields = _checkpoint_fields(checkpoint)
         bitmap = signer_bitmap(index for index, _ in certified.signatures)
         signatures = b"".join(compact_signature(bytes(s)) for _, s in certified.signatures)
         data = self._contract.encode_abi(
@@ -176,6 +166,21 @@ class SettlementAbi:
         data = self._contract.encode_abi("rotateValidators", args=[*arguments, bitmap, signatures])
         return bytes.fromhex(data[2:])
 
+    def prove_stake(self, proof: StakeProof) -> bytes:
+        """Return the call data of `proveStake`."""
+        leaf, owner = proof.leaf, checksum_address(proof.owner)
+        data = self._contract.encode_abi(
+            "proveStake",
+            args=[
+                _checkpoint_fields(proof.checkpoint),
+                leaf.place,
+                owner,
+                leaf.amount,
+                list(leaf.siblings),
+            ],
+        )
+        return bytes.fromhex(data[2:])
+
     def error_name(self, data: object) -> str | None:
         """Return the name of the contract's error in a revert's data, if it is one."""
         if not isinstance(data, str) or data[:2] != "0x" or len(data) < 10:
@@ -184,3 +189,19 @@ class SettlementAbi:
             return self._errors.get(bytes.fromhex(data[2:10]))
         except ValueError:
             return None
+
+
+def _checkpoint_fields(checkpoint: Checkpoint) -> tuple[int | bytes, ...]:
+    """Return a checkpoint as the contract's struct."""
+    return (
+        checkpoint.number,
+        checkpoint.epoch,
+        checkpoint.height,
+        checkpoint.time_ms,
+        checkpoint.state_root,
+        checkpoint.withdrawal_root,
+        checkpoint.withdrawal_count,
+        checkpoint.fee_root,
+        checkpoint.deposit_count,
+        checkpoint.deposit_hash,
+    )

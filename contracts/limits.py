@@ -59,5 +59,9 @@ LOGS_DECODED_AT_ONCE: Final = 200
 SENDS_OF_ONE_NONCE_MAX: Final = 16
 """Times the fee of one transaction is raised; afterwards the last one is only sent again."""
 
+ERRANDS_PASSED_OVER_MAX: Final = 256
+"""Errands remembered that the contract was found to have; the oldest are forgotten, and asked for
+again."""
+
 STATEMENTS_OPEN_MAX: Final = 64
 """Transactions of this validator's own that wait for a block; more are not made meanwhile."""

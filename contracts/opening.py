@@ -110,6 +110,7 @@ def open_chain_side(
                 certified=lambda: bridge.checkpoints.certified,
                 words=bridge.handovers.words_of,
                 handover=bridge.handovers.after,
+                proofs=bridge.stake_proofs.of,
             ),
             turn=partial(_turn, exchange, me),
         )

@@ -145,6 +145,16 @@ class ContractReader:
         with judged(self._name):
             return bytes.fromhex((await self._contract.functions.stakeToken().call())[2:])
 
+    async def stake_checkpoint(self, owner: bytes) -> int:
+        """Return the number of the checkpoint that proved an owner's stake last; 0 if none did.
+
+        Raises:
+            ChainError: The endpoint failed or refused.
+        """
+        with judged(self._name):
+            address = web3.Web3.to_checksum_address(checksum_address(owner))
+            return int(await self._contract.functions.stakeCheckpoint(address).call())
+
     async def receipt_status(self, transaction_hash: bytes) -> int | None:
         """Return 1 if a transaction is in a block and succeeded, 0 if it failed, else `None`.
 

@@ -1,8 +1,8 @@
 """Brings the contract what is certified: normally one validator, each in its turn.
 
 Rules
-    R1. Anybody may bring checkpoints and handovers, and the contract takes each once; so nothing
-        here is needed for safety. What comes next is said by `errands`.
+    R1. Anybody may bring checkpoints, handovers and proofs, and the contract takes each once; so
+        nothing here is needed for safety. What comes next is said by `errands`.
     R2. It is the turn of validator `number mod n`, at once. Each next one waits `TURN_S` and a
         block longer since the contract took something, so that one that fails is replaced,
         whatever is certified meanwhile, and gas is paid once, however rare blocks are.
@@ -24,7 +24,7 @@ import structlog
 import trio
 
 from omninode.contracts.abi import SettlementAbi
-from omninode.contracts.errands import Errand, Errands, Held
+from omninode.contracts.errands import Errand, Errands, Held, Key
 from omninode.contracts.fees import (
     ACCEPTED,
     NO_FUNDS,
@@ -34,6 +34,7 @@ from omninode.contracts.fees import (
     raised_fee,
 )
 from omninode.contracts.follower import Follower
+from omninode.contracts.limits import ERRANDS_PASSED_OVER_MAX
 from omninode.contracts.sending import GasAccount
 from omninode.contracts.source import Source
 from omninode.errors import ChainError, EndpointError
@@ -100,7 +101,7 @@ class Relay:
         self._choice = 0
         self._errand: Errand | None = None
         self._turns = _Turns(Held(-1, -1), 0, 0.0, 0)
-        self._passed_over = (0, 0)
+        self._passed_over: dict[Key, None] = {}
         self._sent_at = float("-inf")
         self._first_sent_at = float("-inf")
         self._looked_at_height: int | None = None
@@ -153,11 +154,15 @@ class Relay:
 
     def _next(self) -> Errand | None:
         """Return what is to be brought, unless the contract was found to have it."""
-        errand = self._errands.next(self._follower.held)
-        if errand is not None and errand.key <= self._passed_over:
-            errand = None
-        self._errand = errand
-        return errand
+        self._errand = self._errands.next(self._follower.held, self._passed_over)
+        return self._errand
+
+    def _pass_over(self, errand: Errand) -> float:
+        """Leave out what the contract has: somebody else was quicker (R1)."""
+        self._passed_over[errand.key] = None
+        while len(self._passed_over) > ERRANDS_PASSED_OVER_MAX:
+            del self._passed_over[next(iter(self._passed_over))]
+        return LOOK_AGAIN_S
 
     def _is_my_turn(self, errand: Errand) -> bool:
         """Whether this validator's time to bring it has come (R2)."""
@@ -176,6 +181,10 @@ class Relay:
 
     async def _begin(self, errand: Errand, sources: list[Source]) -> float:
         account, source = self._account, sources[0]
+        if errand.proves is not None:
+            owner, number = errand.proves
+            if await source.reader.stake_checkpoint(owner) >= number:
+                return self._pass_over(errand)
         data = errand.encode()
         try:
             gas = await account.gas(source, to=self._abi.address, data=data)
@@ -198,8 +207,7 @@ class Relay:
         """Note why the contract would not take it."""
         name = self._abi.error_name(error.data)
         if name in errand.overtaken_by:
-            self._passed_over = errand.key  # Somebody else was quicker (R1).
-            return LOOK_AGAIN_S
+            return self._pass_over(errand)
         self._choice += 1
         self._trouble(f"the contract would not take {errand.name}: {name or error}")
         return FAILURE_PAUSE_S

@@ -62,6 +62,10 @@ class BalanceTree:
         self._touched = set()
         return tree.root()
 
+    def proof(self, balance: Balance) -> tuple[bytes, ...]:
+        """Return the way from a balance's leaf to the root that was computed last."""
+        return self._tree.proof(balance.leaf)
+
     def load(self, balances: Sequence[Balance], leafless: Iterable[Balance]) -> None:
         """Build the tree after a restart (B2).
 

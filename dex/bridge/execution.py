@@ -15,6 +15,7 @@ Without settlement none of this runs.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from omninode.dex.actions import (
@@ -24,6 +25,7 @@ from omninode.dex.actions import (
     SignHandover,
     Withdraw,
 )
+from omninode.dex.bridge.balance_tree import NO_LEAF
 from omninode.dex.bridge.checkpoints import Checkpoint
 from omninode.dex.bridge.deposits import (
     KINDS_WITH_MONEY,
@@ -31,8 +33,9 @@ from omninode.dex.bridge.deposits import (
     Cursor,
     Deposit,
 )
-from omninode.dex.bridge.evm import ZERO_ADDRESS, fee_leaf
+from omninode.dex.bridge.evm import STAKE_SUBACCOUNT, ZERO_ADDRESS, fee_leaf
 from omninode.dex.bridge.merkle import root_of
+from omninode.dex.bridge.stake_proofs import StakeLeaf
 from omninode.dex.decimals import AMOUNT_LIMIT
 from omninode.dex.events import (
     CheckpointCertified,
@@ -160,7 +163,19 @@ def end_block(state: State, height: int, time_ms: int) -> None:
     if has_moved or bridge.checkpoints.is_due(time_ms):
         checkpoint = _checkpoint(state, height, time_ms)
         bridge.checkpoints.add(checkpoint)
+        bridge.stake_proofs.make(checkpoint, partial(_stake_leaf, state))
         state.open_orders.events.append(CheckpointMade(checkpoint))
+
+
+def _stake_leaf(state: State, owner: bytes) -> StakeLeaf | None:
+    """Return an owner's stake in the tree of the checkpoint just made."""
+    asset = state.genesis.asset_by_token.get(state.genesis.stake_token or ZERO_ADDRESS)
+    account = state.accounts.find(owner, STAKE_SUBACCOUNT)
+    balance = None if account is None or asset is None else account.balances.get(asset)
+    if balance is None or balance.leaf == NO_LEAF:
+        return None
+    siblings = state.bridge.balances.proof(balance)
+    return StakeLeaf(balance.leaf, balance.free + balance.held, siblings)
 
 
 def _check_is_on(state: State) -> None:

@@ -29,5 +29,11 @@ PENDING_HANDOVERS_MAX: Final = 16
 HANDOVERS_KEPT: Final = 64
 """Certified handovers in the state; a contract further behind needs them from old blocks."""
 
+OWNERS_DUE_MAX: Final = 64
+"""Owners whose slashed stake is to be proven to the contract; beyond it the oldest is forgotten."""
+
+PROVABLE_CHECKPOINTS: Final = 256
+"""Checkpoints that can prove a slash; the contract keeps so many."""
+
 SETTLEMENT_VALIDATORS_MAX: Final = 256
 """Signers that fit the contract's bitmap; genesis with settlement has no more validators."""

@@ -76,6 +76,22 @@ class DenseTree:
             level += 1
         return bytes(self._levels[level]) or EMPTY_ROOT
 
+    def proof(self, index: int) -> tuple[bytes, ...]:
+        """Return the siblings on the way from a leaf to the root that was computed last.
+
+        Raises:
+            BrokenInvariant: There is no such leaf.
+        """
+        if not 0 <= index < len(self):
+            raise BrokenInvariant(f"leaf {index} of {len(self)}")
+        siblings = []
+        for nodes in self._levels:
+            start = (index ^ 1) * HASH_BYTES
+            if start < len(nodes):
+                siblings.append(bytes(nodes[start : start + HASH_BYTES]))
+            index >>= 1
+        return tuple(siblings)
+
     def _raise_level(self, level: int, changed: set[int]) -> set[int]:
         """Recompute the parents of a level's changed nodes; returns which those are."""
         nodes = self._levels[level]

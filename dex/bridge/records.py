@@ -13,6 +13,7 @@
 | `i` | a balance's key | index(8) of its leaf in the balance tree |
 | `e` | – | `SettlementEpochRecord`; none while it is that of genesis |
 | `h` | epoch(8) it leads to | `PendingHandoverRecord`: a handover that waits for signatures |
+| `s` | owner(20) | number(8) of the first checkpoint that proves its slashed stake |
 | `q` | epoch(8) it comes from | `CertifiedHandover` |
 """
 
@@ -61,9 +62,10 @@ _LEAF: Final = b"i"
 _EPOCH: Final = b"e"
 _HANDOVER: Final = b"h"
 _HANDED_OVER: Final = b"q"
+_STAKE_DUE: Final = b"s"
 _KINDS: Final = (
     _CREDITED, _DEPOSIT, _TIP, _FRONTIER, _MARK, _PENDING, _CERTIFIED, _FLOW, _LEAF,
-    _EPOCH, _HANDOVER, _HANDED_OVER,
+    _EPOCH, _HANDOVER, _HANDED_OVER, _STAKE_DUE,
 )  # fmt: skip
 
 _FLOW_BYTES: Final = 32
@@ -130,6 +132,9 @@ def take_bridge(bridge: Bridge) -> Changes:
         pending = checkpoints.pending.get(number)
         changes.append((_pending_key(number), None if pending is None else _pending(pending)))
     changes += _handover_changes(bridge.handovers)
+    for owner in bridge.stake_proofs.changed:
+        first = bridge.stake_proofs.due.get(owner)
+        changes.append((_STAKE_DUE + owner, None if first is None else first.to_bytes(8, "big")))
     changes += [_flow_entry(asset, bridge.flows[asset]) for asset in bridge.changed_flows]
     changes += [_leaf_entry(balance) for balance in bridge.balances.new]
     changes += _singles(
@@ -154,6 +159,8 @@ def bridge_records(state: State) -> Iterator[tuple[bytes, bytes]]:
     for number, pending in checkpoints.pending.items():
         yield _pending_key(number), _pending(pending)
     yield from _handover_records(bridge.handovers)
+    for staker, first in bridge.stake_proofs.due.items():
+        yield _STAKE_DUE + staker, first.to_bytes(8, "big")
     for asset, flow in bridge.flows.items():
         yield _flow_entry(asset, flow)
     for owner in state.accounts.owners.values():
@@ -197,6 +204,9 @@ def load_bridge(state: State, entries: Iterable[tuple[bytes, bytes]]) -> None:
         bridge.withdrawals.tree = Peaks(frontier.count, frontier.peaks)
     _load_checkpoints(bridge, kinds)
     _load_handovers(bridge, kinds)
+    bridge.stake_proofs.load(
+        {owner: int.from_bytes(value, "big") for owner, value in kinds[_STAKE_DUE].items()}
+    )
     for key, value in kinds[_FLOW].items():
         flow = _read(value, FlowRecord)
         bridge.flows[int.from_bytes(key, "big")] = Flow(

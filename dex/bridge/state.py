@@ -9,6 +9,7 @@ from omninode.dex.bridge.checkpoints import Checkpoints
 from omninode.dex.bridge.deposits import Deposits
 from omninode.dex.bridge.evm import ZERO_ADDRESS, SettlementDomain
 from omninode.dex.bridge.handover import Handovers
+from omninode.dex.bridge.stake_proofs import StakeProofs
 from omninode.dex.bridge.withdrawals import Withdrawals
 from omninode.dex.genesis import Genesis
 
@@ -56,11 +57,17 @@ class Bridge:
             start_ms=genesis.genesis_time_ms,
         )
         self.handovers: Final = Handovers(self.domain, genesis.validator_set)
+        self.stake_proofs: Final = StakeProofs()
         self.balances: Final = BalanceTree(self.tokens)
         self.flows: Final[dict[int, Flow]] = {}
         self.changed_flows: Final[set[int]] = set()
         self.minted: Final[dict[int, int]] = {}
         self._genesis_supply: Final = genesis.supply
+
+    def require_proof(self, owner: bytes) -> None:
+        """Have the contract shown what an owner has staked after a slash."""
+        if self.is_on:
+            self.stake_proofs.require(owner, self.checkpoints.number + 1)
 
     def supply(self, asset: int) -> int:
         """Return what all balances of an asset make, in base units."""
@@ -85,6 +92,7 @@ class Bridge:
         self.withdrawals.changed = False
         self.checkpoints.clear()
         self.handovers.clear()
+        self.stake_proofs.clear()
         self.balances.new = []
         self.changed_flows.clear()
         self.minted.clear()

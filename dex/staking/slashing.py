@@ -100,6 +100,7 @@ def _take(state: State, owner: bytes, part: int) -> None:
     staking.take(owner, amount)
     conviction.taken = amount_to_bytes(taken + amount)
     staking.convictions.put(conviction)
+    state.bridge.require_proof(owner)
     address = staking.registry.members[owner].address
     state.open_orders.events.append(
         Slashed(owner, address, conviction.offence, part, amount_to_bytes(amount))

@@ -30,10 +30,14 @@ from omninode.dex.bridge.evm import (
     SettlementDomain,
     checkpoint_digest,
     handover_digest,
+    state_leaf,
     validator_set_hash,
 )
 from omninode.dex.bridge.handover import CertifiedHandover, Handover
+from omninode.dex.bridge.merkle import root_of
+from omninode.dex.bridge.stake_proofs import StakeLeaf, StakeProof
 from omninode.errors import EndpointError
+from omninode.node.funds.calls import encode_call
 from omninode.storage.database import Database
 
 pytestmark = pytest.mark.slow
@@ -71,14 +75,18 @@ def handover(signers: tuple[int, ...] = (0, 2, 3)) -> CertifiedHandover:
 
 
 def certified(
-    number: int, *, signers: tuple[int, ...] = (0, 1, 2), epoch: int = 0
+    number: int,
+    *,
+    signers: tuple[int, ...] = (0, 1, 2),
+    epoch: int = 0,
+    state_root: bytes = b"\1" * 32,
 ) -> CertifiedCheckpoint:
     checkpoint = Checkpoint(
         number,
         epoch,
         10 * number,
         1_000 + number,
-        b"\1" * 32,
+        state_root,
         bytes(32),
         0,
         b"\2" * 32,
@@ -113,6 +121,7 @@ class World:
         self.sent: list[bytes] = []
         self.certified: CertifiedCheckpoint | None = None
         self.handovers: dict[int, CertifiedHandover] = {}
+        self.proofs: dict[int, tuple[StakeProof, ...]] = {}
         self.index: int | None = 1
         self.gate = Server(self.forward)
         self._path = path
@@ -190,6 +199,7 @@ class World:
                 certified=lambda: self.certified,
                 words={0: WORDS, 3: NEXT_WORDS}.get,
                 handover=self.handovers.get,
+                proofs=lambda number: self.proofs.get(number, ()),
             ),
             turn=lambda: (self.index, len(WORDS)),
         )
@@ -323,6 +333,39 @@ async def test_a_handover_that_another_has_brought_is_passed_over(world: World) 
         assert world.follower.held == Held(3, 1)
         assert world.relay.trouble == ""
         await world.until(lambda: world.confirmed.ledger.epoch == 3)
+
+
+async def stake_of(world: World, owner: bytes) -> int:
+    data = encode_call("stakeOf(address)", (checksum_address(owner),))
+    call = {"to": checksum_address(DOMAIN.contract), "data": "0x" + data.hex()}
+    return int(await world.chain.call("eth_call", [call, "latest"]), 16)
+
+
+async def test_a_slashed_stake_is_proven_once_by_what_the_contract_has(world: World) -> None:
+    owners = [bytes([n]) * 20 for n in (7, 8)]
+    leaves = [state_leaf(place, owners[place], 1_000, TOKEN, 50 + place) for place in range(2)]
+
+    def proofs(checkpoint: Checkpoint, due_from: int) -> tuple[StakeProof, ...]:
+        return tuple(
+            StakeProof(checkpoint, owners[n], StakeLeaf(n, 50 + n, (leaves[1 - n],)), due_from + n)
+            for n in range(2)
+        )
+
+    for number in (4, 5):
+        made = certified(number, state_root=root_of(leaves))
+        world.proofs[number] = proofs(made.checkpoint, 3)
+        world.certified = made
+        async with world.validator():
+            await world.on_chain(number)
+            await world.until(lambda: world.relay._errand is None and not world.account.open)
+            assert [await stake_of(world, owner) for owner in owners] == [50, 51]
+            assert world.relay.trouble == ""
+    # Two checkpoints, and each stake once: the second checkpoint proves what is proven already.
+    assert await world.transactions() == 4
+    world.proofs[5] = proofs(made.checkpoint, 5)  # slashed again
+    async with world.validator():
+        await world.until(lambda: world.relay.counts["done"] == 2)
+    assert await world.transactions() == 6
 
 
 async def test_one_who_is_not_in_the_set_brings_nothing(world: World) -> None:

@@ -73,10 +73,14 @@ class Handshakes:
         with self._admission.handshake(ip, is_known=is_known, now_ms=now_ms) as own, own.scope:
             try:
                 with trio.fail_after(HANDSHAKE_TIMEOUT_MS / 1000):
-                    await self._host.get_network().upgrade_inbound_raw_conn(
-                        RawConnection(socket, False), Multiaddr(socket.remote.text())
-                    )
-                return
+                    # Who dials speaks first. Most who only hold connections never do, and so
+                    # cost no more than the socket.
+                    if await socket.has_data():
+                        await self._host.get_network().upgrade_inbound_raw_conn(
+                            RawConnection(socket, False), Multiaddr(socket.remote.text())
+                        )
+                        return
+                    own.failed = True
             except Exception as error:  # noqa: BLE001 - the boundary to a peer
                 own.failed = True
                 self._log.debug("handshake failed", ip=ip, error=repr(error))

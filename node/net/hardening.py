@@ -5,7 +5,8 @@ attacks:
 
     C1. An exception in any stream handler, or in naming the stream's protocol, ends the node.
         -> `SwarmConn._handle_muxed_stream` is guarded; the peer pays, the stream is reset.
-    C2. A peer may open streams without bound. -> At most `STREAMS_PER_CONNECTION_MAX`.
+    C2. A peer may open streams without bound. -> At most `STREAMS_PER_CONNECTION_MAX`, and served
+        at `STREAMS_PER_S`.
     C3. The length of a multistream message is not bounded, and text that is no UTF-8 escapes as an
         error nobody handles. -> `read_delim` is replaced.
     C4. A peer that ignores the window is only logged, so its data piles up; windows grow to 16 MiB
@@ -46,11 +47,14 @@ from libp2p.utils.varint import decode_uvarint_from_stream
 from typing_extensions import override
 
 from omninode.errors import BrokenInvariant
+from omninode.node.net.allowance import Allowance
 from omninode.node.net.limits import (
     NEGOTIATION_BYTES_MAX,
     STREAM_STALL_TIMEOUT_MS,
     STREAM_WINDOW_BYTES,
+    STREAMS_BURST,
     STREAMS_PER_CONNECTION_MAX,
+    STREAMS_PER_S,
 )
 from omninode.node.net.transport import PeerSocket
 
@@ -212,6 +216,7 @@ class GuardedYamux(Yamux):
         self.streams_lock = PromptLock()  # type: ignore[assignment]
         self._write_lock = PromptLock()  # type: ignore[assignment]
         self.inbound_streams = 0
+        self.openings = Allowance(STREAMS_PER_S, burst=STREAMS_BURST)
         self.session_ready = trio.Event()
         """Set by the network once it has taken the connection in."""
         self.on_stream_fault: StreamFaultHandler = _ignore_fault
@@ -299,6 +304,7 @@ async def _handle_muxed_stream(self: SwarmConn, muxed_stream: IMuxedStream) -> N
         return
     connection.inbound_streams += 1
     try:
+        await connection.openings.spend()
         await _handle_muxed_stream_stock(self, muxed_stream)
     except Exception as error:  # noqa: BLE001 - the boundary to a peer
         connection.on_stream_fault(connection, error)

@@ -72,6 +72,12 @@ STREAMS_PER_CONNECTION_MAX: Final = 32
 With `STREAM_WINDOW_BYTES` this bounds what a stranger can park here: 8 MiB a connection.
 """
 
+STREAMS_PER_S: Final = 100
+"""Streams of one connection that are served each second. Overflow: the next one waits."""
+
+STREAMS_BURST: Final = 400
+"""The same at once."""
+
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """Unread bytes of one stream, and the largest Yamux frame. Overflow: the connection is closed."""
 

@@ -32,6 +32,7 @@ from libp2p.pubsub.validators import signature_validator
 from typing_extensions import override
 
 from omninode.errors import PeerFault
+from omninode.node.net.allowance import Allowance
 from omninode.node.net.framing import VarintFrameDecoder
 from omninode.node.net.hardening import reset_quietly
 from omninode.node.net.identity import PeerId
@@ -117,7 +118,7 @@ class JudgingPubsub(Pubsub):
         self.counter = time.time_ns()
         self._bounded = router
         self._network = network
-        self._strangers = _Allowance(GOSSIP_STRANGERS_PER_S)
+        self._strangers = Allowance(GOSSIP_STRANGERS_PER_S, burst=GOSSIP_STRANGERS_PER_S)
         self._subscriptions = subscriptions
         self._opening: set[ID] = set()
         self._inbound: set[INetStream] = set()
@@ -161,7 +162,7 @@ class JudgingPubsub(Pubsub):
             return
         peer_id = ID.from_base58(peer)
         decoder = VarintFrameDecoder(GOSSIP_RPC_BYTES_MAX)
-        allowance = _Allowance(GOSSIP_MESSAGES_PER_S)
+        allowance = Allowance(GOSSIP_MESSAGES_PER_S, burst=GOSSIP_MESSAGES_BURST)
         muxed: Any = stream
         self._inbound.add(stream)
         try:
@@ -178,7 +179,7 @@ class JudgingPubsub(Pubsub):
         finally:
             self._inbound.discard(stream)
 
-    async def _take_rpc(self, peer: ID, raw: bytes, allowance: _Allowance) -> None:
+    async def _take_rpc(self, peer: ID, raw: bytes, allowance: Allowance) -> None:
         """Handle one RPC of a peer.
 
         Raises:
@@ -210,7 +211,7 @@ class JudgingPubsub(Pubsub):
             # libp2p reads ids and topics of strangers here; what it trips over is theirs.
             raise PeerFault("bad_gossip", repr(error), penalty=PENALTY_MALFORMED) from None
 
-    async def _spend(self, peer: ID, allowance: _Allowance, count: int) -> None:
+    async def _spend(self, peer: ID, allowance: Allowance, count: int) -> None:
         """Wait until a peer may send so many messages (J2)."""
         await allowance.spend(count)
         if not self._network.is_favoured(peer.to_base58()):
@@ -257,22 +258,3 @@ class JudgingPubsub(Pubsub):
             subscription = self._subscriptions.get(topic)
             if subscription is not None and not subscription.check(peer, message.data):
                 raise PeerFault("bad_gossip", f"refused in {topic}", penalty=PENALTY_MALFORMED)
-
-
-class _Allowance:
-    """How many messages a peer may send before it has to wait (J2)."""
-
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._burst = max(per_s, GOSSIP_MESSAGES_BURST)
-        self._left = float(self._burst)
-        self._at = trio.current_time()
-
-    async def spend(self, count: int) -> None:
-        """Take messages from the allowance; sleep when there are none."""
-        now = trio.current_time()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        self._left -= count
-        if self._left < 0:
-            await trio.sleep(-self._left / self._per_s)

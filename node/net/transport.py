@@ -57,21 +57,31 @@ class PeerSocket(ReadWriteCloser):
         Raises:
             ConnectionClosedError: The connection broke.
         """
-        if self._taken == len(self._buffer):
-            try:
-                self._buffer = await self._receive()
-            except trio.BrokenResourceError as error:
-                raise ConnectionClosedError(f"connection broke: {error}", transport="tcp") from None
-            except trio.ClosedResourceError:
-                return b""
-            except KeyMismatch:
-                self.has_other_key = True
-                message = "the peer has another network key"
-                raise ConnectionClosedError(message, transport="tcp") from None
-            self._taken = 0
+        if not await self.has_data():
+            return b""
         start = self._taken
         self._taken = len(self._buffer) if n is None else min(len(self._buffer), start + n)
         return self._buffer[start : self._taken]
+
+    async def has_data(self) -> bool:
+        """Wait until there is something to read; false at the end of the connection.
+
+        Raises:
+            ConnectionClosedError: The connection broke.
+        """
+        if self._taken < len(self._buffer):
+            return True
+        try:
+            self._buffer, self._taken = await self._receive(), 0
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(f"connection broke: {error}", transport="tcp") from None
+        except trio.ClosedResourceError:
+            return False
+        except KeyMismatch:
+            self.has_other_key = True
+            message = "the peer has another network key"
+            raise ConnectionClosedError(message, transport="tcp") from None
+        return bool(self._buffer)
 
     async def _receive(self) -> bytes:
         """Return the next bytes of the connection; empty at its end."""

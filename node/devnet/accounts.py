@@ -20,6 +20,8 @@ NAMES: Final = (*PEOPLE, HOUSE, *BUYERS, *SELLERS, *MOVERS)
 TREASURY: Final = "treasury"
 DEVELOPMENT: Final = "development"
 DEPLOYER: Final = "deployer"
+RESERVE: Final = "reserve"
+"""Pays the validators' inflation."""
 
 _SEED_BYTES: Final = 16
 
@@ -29,6 +31,11 @@ def derive_key(seed: int, name: str) -> SigningKey:
     return SigningKey(
         tagged_hash("omni/devnet/1", seed.to_bytes(_SEED_BYTES, "big"), name.encode())
     )
+
+
+def staker(index: int) -> str:
+    """Return the name of whoever owns the stake of a validator of genesis."""
+    return f"staker-{index:02}"
 
 
 def derive_keys(seed: int) -> dict[str, SigningKey]:

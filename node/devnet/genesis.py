@@ -9,20 +9,32 @@ import msgspec
 
 from omninode.crypto import SigningKey, checksum_address
 from omninode.dex.genesis import (
+    EpochParams,
     FeeShares,
     Genesis,
     GenesisBalance,
     GenesisSettlement,
+    GenesisStaking,
     check_genesis,
 )
 from omninode.node.devnet import accounts
 from omninode.node.devnet.chain_place import ChainPlace
-from omninode.node.devnet.deployment import plan_contracts
+from omninode.node.devnet.deployment import XOM, plan_contracts
 from omninode.node.home_setup import HomeIdentity
 from omninode.node.local_genesis import ASSETS, FUNDS, MARKETS, genesis_validator
 
 CHAIN_ID: Final = "omninode-devnet"
-POWER: Final = 100
+POWER: Final = 10_000
+"""What each validator has staked at genesis, in XOM."""
+
+JAIL_VOTES_PPM: Final = 50_000
+"""A validator on a crowded machine that votes late is not jailed; one that is gone is."""
+
+RESERVE_XOM: Final = "1000000"
+EPOCH_MS: Final = 30_000
+EPOCH_BLOCKS_MIN: Final = 20
+UNBONDING_MS: Final = 120_000
+"""Two minutes, so that one sees a stake come back."""
 
 BUYER_USDC: Final = "1000000000"
 SELLER_BTC: Final = "10000"
@@ -52,6 +64,7 @@ def devnet_genesis(
         time_ms: The time of the genesis block, milliseconds since the epoch.
     """
     deployer = accounts.derive_key(seed, accounts.DEPLOYER).address
+    reserve = _address(accounts.derive_key(seed, accounts.RESERVE))
     plan = plan_contracts(deployer, chain.first_nonce, ASSETS)
     genesis = Genesis(
         chain_id=CHAIN_ID,
@@ -62,7 +75,10 @@ def devnet_genesis(
             development=_address(accounts.derive_key(seed, accounts.DEVELOPMENT)),
         ),
         validators=tuple(
-            genesis_validator(identity, moniker=f"node{index}", power=POWER)
+            msgspec.structs.replace(
+                genesis_validator(identity, moniker=f"node{index}", power=POWER),
+                owner=_address(accounts.derive_key(seed, accounts.staker(index))),
+            )
             for index, identity in enumerate(validators)
         ),
         assets=tuple(
@@ -70,16 +86,26 @@ def devnet_genesis(
             for asset in ASSETS
         ),
         markets=MARKETS,
-        balances=tuple(
-            GenesisBalance(address=_address(key), asset=asset, amount=amount)
-            for name, key in keys.items()
-            for asset, amount in _funds(name)
+        balances=(
+            *(
+                GenesisBalance(address=_address(key), asset=asset, amount=amount)
+                for name, key in keys.items()
+                for asset, amount in _funds(name)
+            ),
+            GenesisBalance(address=reserve, asset=XOM, amount=RESERVE_XOM),
         ),
+        epochs=EpochParams(epoch_ms=EPOCH_MS, min_epoch_blocks=EPOCH_BLOCKS_MIN),
         settlement=GenesisSettlement(
             contract=checksum_address(plan.contract),
             start_block=chain.start_block,
             confirmations=CONFIRMATIONS,
             checkpoint_interval_ms=CHECKPOINT_INTERVAL_MS,
+        ),
+        staking=GenesisStaking(
+            asset=XOM,
+            unbonding_ms=UNBONDING_MS,
+            reserve=reserve,
+            jail_votes_ppm=JAIL_VOTES_PPM,
         ),
     )
     check_genesis(genesis)

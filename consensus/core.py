@@ -241,7 +241,8 @@ class Core(Inspection):
                 state.changed = True
                 state.following = state.following or following
                 state.halt_on(state.executed.executed(height, app_hash))
-                self._finality.check_seal()
+                if state.halted is None:
+                    self._finality.check_seal()
             case into.BlockBuilt(view, parent_hash, ids):
                 self._on_built(self._proposing.block_of(view, parent_hash, ids))
             case into.PendingChanged(pending):

@@ -57,6 +57,11 @@ class Inspection:
         return self._state.is_over
 
     @property
+    def fillers(self) -> tuple[Header, ...]:
+        """What lies between the epoch's sealing block and its finalization, once it is final."""
+        return self._state.fillers
+
+    @property
     def epoch_end(self) -> EpochProof | None:
         """How our epoch ended; `None` until its sealing block is final and executed (P6)."""
         state, header = self._state, self._state.chain.final

@@ -103,3 +103,20 @@ class TimerId:
 
     kind: TimerKind
     view: int
+
+
+def epoch_in(message: object) -> int | None:
+    """Return the epoch that a message is of; `None` if it is of none."""
+    match message:
+        case VoteMessage(vote):
+            return vote.epoch
+        case CertificateMessage(certificate):
+            return certificate.epoch
+        case ProposalMessage(proposal):
+            return proposal.block.header.epoch
+        case NeedMessage() | MemoryRequest() | MemoryAnswer():
+            return message.epoch
+        case EpochMessage(proof):
+            return proof.epoch
+        case _:
+            return None

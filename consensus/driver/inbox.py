@@ -32,6 +32,7 @@ from omninode.consensus.driver.limits import (
 )
 from omninode.consensus.epoch_proof import EpochProof, check_epoch_proof
 from omninode.consensus.limits import MEMORY_VOTES_MAX
+from omninode.consensus.messages import epoch_in
 from omninode.consensus.types import Certificate, Proposal, ValidatorSet, Vote
 from omninode.consensus.verification import (
     FORGERY_PENALTY,
@@ -136,7 +137,7 @@ class Inbox:
 
     def _sort(self, peer: str, message: msg.Message) -> int:
         """Take a message of our epoch; lead who is in another one (I6)."""
-        epoch = _epoch_of(message)
+        epoch = epoch_in(message)
         if isinstance(message, msg.EpochMessage):
             return self._epoch_proof(message.proof)
         if epoch is not None and epoch != self._core.epoch:
@@ -246,20 +247,3 @@ class Inbox:
                 raise PeerFault("bad_memory", "a vote of somebody else", penalty=FORGERY_PENALTY)
             check_vote(vote, self._validators, self._genesis_hash)
         self._service.feed(into.PeerMemory(sender, answer.view, answer.votes))
-
-
-def _epoch_of(message: msg.Message) -> int | None:
-    """Return the epoch that a message is of; `None` if it is of none."""
-    match message:
-        case msg.VoteMessage(vote):
-            return vote.epoch
-        case msg.CertificateMessage(certificate):
-            return certificate.epoch
-        case msg.ProposalMessage(proposal):
-            return proposal.block.header.epoch
-        case msg.NeedMessage() | msg.MemoryRequest() | msg.MemoryAnswer():
-            return message.epoch
-        case msg.EpochMessage(proof):
-            return proof.epoch
-        case msg.PendingMessage():
-            return None

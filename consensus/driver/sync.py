@@ -14,8 +14,8 @@ Rules
     Y5. A run lies in one epoch, so that one set checks it. At the epoch's end it carries what leads
         to the certificate: fillers, which nobody keeps (P6). The next run begins when the node is
         in the next epoch.
-    Y6. A validator that has seen no new final block for a while asks by itself: it may have left the
-        set in an epoch whose end it has not heard of, and then nobody speaks to it any more.
+    Y6. A validator that has seen no new final block for a while asks by itself: it may have left
+        the set in an epoch whose end it has not heard of, and then nobody speaks to it any more.
 """
 
 from __future__ import annotations

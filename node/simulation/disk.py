@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from omninode.consensus.chain import FinalizedTip
 from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
-from omninode.consensus.types import Block, Certificate, Vote
+from omninode.consensus.types import VOTES_SEEN_MAX, Block, Certificate, Vote
 
 GUARD_VIEWS = 48
 
@@ -157,4 +157,9 @@ class Disk:
         hashes += [
             (height, self.chain[height - 1].app_hash) for height in range(first, header.height + 1)
         ]
-        return FinalizedTip(header, newest.certificate, tuple(hashes))
+        recent = tuple(
+            committed.block
+            for committed in self.chain[-VOTES_SEEN_MAX:]
+            if committed.block.header.epoch == header.epoch
+        )
+        return FinalizedTip(header, newest.certificate, tuple(hashes), recent)

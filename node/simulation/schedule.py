@@ -18,6 +18,7 @@ from omninode.node.simulation.options import EVERYTHING, MIXTURE, STORIES, Fault
 DELTA_MS: Final = 1_000
 MIN_BLOCK_INTERVAL_MS: Final = 200
 IDLE_BLOCK_INTERVAL_MS: Final = 4_000
+CRASH_DOWN_MS_MAX: Final = 6_000
 APPENDS_MAX: Final = 256
 """A crash at every append up to this one is enumerated; a schedule rarely has more."""
 OUTAGE_VIEWS: Final = 120
@@ -106,6 +107,8 @@ class Schedule:
     story_ms: int = 0
     """When it happens."""
     is_guard_lost: bool = False
+    is_directed: bool = False
+    """Whether the story waits for the worst moment."""
     full_disks: list[tuple[int, int, int]] = field(default_factory=list)
     """(validator, from, until) in ms: nothing can be written."""
     outage_views: int = 0
@@ -282,6 +285,11 @@ def _lost_disk(schedule: Schedule) -> None:
         _partition(schedule)
     schedule.blackout_ms = rng.randrange(500, schedule.gst_ms)
     schedule.is_guard_lost = rng.random() < 0.3
+    schedule.is_directed = schedule.number % 2 == 1
+    if schedule.is_directed:
+        # What is to happen then takes a quick network, so that the same view goes on.
+        schedule.partitions, schedule.loss, schedule.delay_ms_max = [], 0, 100
+        schedule.is_guard_lost = False
 
 
 def _appends(schedule: Schedule) -> None:

@@ -34,6 +34,7 @@ from omninode.node.simulation.options import Options, Tier
 from omninode.node.simulation.oracles import Violation
 from omninode.node.simulation.report import Counts, Report
 from omninode.node.simulation.schedule import (
+    CRASH_DOWN_MS_MAX,
     DELTA_MS,
     IDLE_BLOCK_INTERVAL_MS,
     MIN_BLOCK_INTERVAL_MS,
@@ -50,7 +51,6 @@ GOAL_BLOCKS: Final = 3
 RECOVERY_MS_MAX: Final = 240_000
 """Virtual time after stabilisation in which everybody must finalize `GOAL_BLOCKS` more blocks."""
 RECOVERY_VIEWS_MAX: Final = 120
-CRASH_DOWN_MS_MAX: Final = 6_000
 STEPS_MAX: Final = 100_000
 STEPS_PER_VIEW_MAX: Final = 100
 """Of an outage; for seven validators or fewer."""
@@ -221,6 +221,13 @@ class Simulator:
         if peer.index in self._lying and peer.is_up and self.rng.random() < 0.3:
             self._liars.lie(peer, message)
 
+    def lose_messages(self) -> None:
+        """Lose everything that is under way."""
+        kept = [event for event in self._queue if not isinstance(event[4], type)]
+        self.counts.lost += len(self._queue) - len(kept)
+        self._queue[:] = kept
+        heapq.heapify(self._queue)
+
     # Crashes.
 
     def crash_now(self, node: Node, record: WalRecord) -> Crash | None:
@@ -242,17 +249,17 @@ class Simulator:
             self.later(self.rng.randrange(1, 400), node, "die", self.crash, node)
         return None
 
-    def restart_later(self, node: Node) -> None:
+    def restart_later(self, node: Node, *, down_ms_max: int = CRASH_DOWN_MS_MAX) -> None:
         """Boot a crashed node after a while."""
-        self.at(self.elapsed_ms + self.rng.randrange(100, CRASH_DOWN_MS_MAX), node.start)
+        self.at(self.elapsed_ms + self.rng.randrange(100, down_ms_max), node.start)
 
-    def crash(self, node: Node) -> None:
+    def crash(self, node: Node, *, down_ms_max: int = CRASH_DOWN_MS_MAX) -> None:
         """Kill a node that is up, and boot it later."""
         if node.is_up:
             if node.is_honest:
                 self.judge.replay(self, node)
             node.crash(self.rng.choice(list(Crash)))
-            self.restart_later(node)
+            self.restart_later(node, down_ms_max=down_ms_max)
 
     def _crash_validator(self, index: int) -> None:
         for node in self.nodes:

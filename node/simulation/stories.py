@@ -12,7 +12,7 @@ from omninode.consensus import effects as out
 from omninode.consensus import messages as msg
 from omninode.node.simulation.disk import Crash, Disk
 from omninode.node.simulation.oracles import Violation
-from omninode.node.simulation.schedule import Profile
+from omninode.node.simulation.schedule import CRASH_DOWN_MS_MAX, Profile
 
 if TYPE_CHECKING:
     from omninode.node.simulation.node import Node
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 LANDED_MS = 20_000
 """After this what was sent has arrived, also the slowest duplicate."""
 OLD_DISK_AGE_MS_MAX = 12_000
+PROPOSED_MS_MAX = 40
+SOON_MS = 600
+"""All are up again after this, early enough for the same view to go on."""
 
 
 class Story:
     """Nothing happens."""
 
-    filters = False
+    filters: bool = False
     """Whether `is_heard` has anything to say."""
-    watches = False
+    watches: bool = False
     """Whether `after_event` has anything to do."""
 
     def __init__(self, simulator: Simulator) -> None:
@@ -63,18 +66,46 @@ class Story:
 
 
 class LostDisk(Story):
-    """Everybody crashes at once, and one disk is gone."""
+    """Everybody crashes at once, and one disk is gone.
+
+    In every other schedule just after the validator with that disk has proposed, and what is under
+    way is lost, too: nobody remembers what it signed but its guard.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator)
+        self.watches = simulator.schedule.is_directed
+        self._is_near = False
 
     def begin(self) -> None:
         """Plan the blackout."""
         assert self.schedule.blackout_ms is not None
-        self.simulator.at(self.schedule.blackout_ms, self._blackout)
+        what = self._await_proposal if self.watches else self._blackout
+        self.simulator.at(self.schedule.blackout_ms, what)
+
+    def _await_proposal(self) -> None:
+        self._is_near = True
+
+    def after_event(self) -> None:
+        """Plan the blackout as soon as the victim has proposed."""
+        if not self._is_near:
+            return
+        simulator = self.simulator
+        (node,) = self.victims()
+        is_late = simulator.now_ms >= simulator.gst_ms - PROPOSED_MS_MAX
+        core = node.core
+        if is_late or (node.is_up and core.leader == node.index and core._state.has_voted()):
+            self._is_near = False
+            delay_ms = simulator.rng.randrange(1, PROPOSED_MS_MAX)
+            simulator.at(simulator.elapsed_ms + (0 if is_late else delay_ms), self._blackout)
 
     def _blackout(self) -> None:
         simulator = self.simulator
         simulator.tell("all crash")
+        if self.watches:
+            simulator.lose_messages()
         for node in simulator.nodes:
-            simulator.crash(node)
+            simulator.crash(node, down_ms_max=SOON_MS if self.watches else CRASH_DOWN_MS_MAX)
         for node in self.victims():
             simulator.counts.lost_disks += 1
             simulator.tell("loses its data disk", node)

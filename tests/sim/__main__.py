@@ -18,8 +18,8 @@ def main() -> int:
     for name in arguments.mutants:
         started = time.perf_counter()
         deaths = ((seed, death(MUTANTS[name], seed)) for seed in range(arguments.count))
-        seed, why = next(((s, w) for s, w in deaths if w is not None), (None, "survives"))
-        survivors += seed is None
+        seed, why = next(((s, w) for s, w in deaths if w is not None), (-1, "survives"))
+        survivors += seed < 0
         print(f"{name}: {seed} ({time.perf_counter() - started:.1f} s) {why[:150]}")
     return 1 if survivors else 0
 

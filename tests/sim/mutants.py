@@ -1,4 +1,4 @@
-"""Eight ways to break consensus (consensus.md §5.3). Each must be found by a schedule.
+"""Ways to break consensus (consensus.md §5.3) and what it stands on; each must be found.
 
 Every mutant is a small change of one rule. `first_seed` is the first seed of its profile that kills
 it, so that the test that it still dies is fast; `python -m tests.sim --mutant NAME` looks for it
@@ -7,20 +7,27 @@ anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from omninode.consensus import effects as out
 from omninode.consensus.asking import Asking
 from omninode.consensus.core import Core
+from omninode.consensus.executed import Divergence
+from omninode.consensus.finality import Finality
 from omninode.consensus.helping import Helping
-from omninode.consensus.judging import Judging
+from omninode.consensus.judging import Judging, Verdict
 from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
-from omninode.consensus.types import Block, ValidatorSet, Vote, VoteKind
+from omninode.consensus.state import State
+from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote, VoteKind
+from omninode.dex.nonces import Nonces
+from omninode.node.simulation.disk import Disk
+from omninode.node.simulation.exchange_machine import ExchangeMachine, ExchangeWorkload
 from omninode.node.simulation.machines import Workload
 from omninode.node.simulation.node import Node
 from omninode.node.simulation.options import Options, Tier
@@ -130,6 +137,144 @@ class SendBeforeSync(Node):
         super()._flush()
 
 
+class _NoMemory(dict[int, list[Vote]]):
+    """Forgets what is put into it."""
+
+    def setdefault(self, key: int, default: Any = None, /) -> Any:
+        return default
+
+
+class _NoGuard(Disk):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.guard = _NoMemory()
+
+
+class NoGuard(Node):
+    """Has no signer guard: what the data disk loses is lost."""
+
+    disk_class = _NoGuard
+
+
+class NoBodies(Core):
+    """Votes for blocks that are not in its log."""
+
+    def _write_block(self, block: Block) -> None:
+        self._state.chain.mark_written(block.hash)
+
+
+class NoHalt(Core):
+    """Goes on when a final header has another app hash than its own."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._state.__class__ = _NeverHalting
+
+
+class _NeverHalting(State):
+    __slots__ = ()
+
+    def halt_on(self, divergence: Divergence | None) -> None:
+        pass
+
+
+class _Credulous(Judging):
+    def _executed_verdict(self, block: Block) -> Verdict:
+        state = self._state
+        believed = state.executed
+        ours = believed._hashes.get(block.header.executed_height)
+        if ours is None:
+            return super()._executed_verdict(block)
+        believed._hashes[block.header.executed_height] = block.header.app_hash
+        verdict = super()._executed_verdict(block)
+        believed._hashes[block.header.executed_height] = ours
+        return verdict
+
+
+class _CredulousFinality(Finality):
+    def take_votable(self) -> list[Block]:
+        votable = []
+        for view, block_hash in tuple(self._candidates.items()):
+            block = self._asking.ready_block(block_hash, view)
+            if not self._is_useful(view) or (block is not None and self._state.armed):
+                del self._candidates[view]
+            if block is not None and self._state.armed and self._is_useful(view):
+                votable.append(block)
+        return votable
+
+
+class NoHashCheck(Core):
+    """Votes for blocks whatever app hash they name."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._judging.__class__ = _Credulous
+        self._finality.__class__ = _CredulousFinality
+
+
+class _Trusting(Finality):
+    def synced(self, blocks: Sequence[Block], certificate: Certificate) -> None:
+        height = self._state.chain.final.height
+        news = [block for block in blocks if block.header.height > height]
+        if news:
+            self._finalize(news, certificate)
+
+
+class TrustsSync(Core):
+    """Takes blocks from block sync without looking whether they hang together."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._finality.__class__ = _Trusting
+
+
+class NoEvidence(Core):
+    """Does not compare the votes that it counts."""
+
+    def _count(self, vote: Vote) -> int:
+        votes = self._state.views.votes(vote.view)
+        return votes.add(vote, self._state.validators.powers[vote.validator])
+
+
+class FramesHonest(Core):
+    """Takes a notarize and a nullify vote for a contradiction."""
+
+    def _count(self, vote: Vote) -> int:
+        for other in self._state.views.votes(vote.view).of_validator(vote.validator):
+            if {other.kind, vote.kind} == {VoteKind.NOTARIZE, VoteKind.NULLIFY}:
+                self._state.out.append(out.ReportEvidence(other, vote))
+        return super()._count(vote)
+
+
+class CountsTwice(Core):
+    """Counts a second vote of the same validator."""
+
+    def _count(self, vote: Vote) -> int:
+        super()._count(vote)
+        votes = self._state.views.votes(vote.view)._of(vote.kind).power
+        power = self._state.validators.powers[vote.validator]
+        votes[vote.block_hash] = votes.get(vote.block_hash, 0) + power
+        return votes[vote.block_hash]
+
+
+class _AnyNonce(Nonces):
+    def use(self, key: bytes) -> bool:
+        super().use(key)
+        return True
+
+    def is_used(self, account: bytes, signer: bytes, nonce: int) -> bool:
+        return False
+
+
+class ReusesNonces(ExchangeWorkload):
+    """An exchange that executes a transaction as often as it comes."""
+
+    def machine(self, records: dict[bytes, bytes]) -> ExchangeMachine:
+        machine = super().machine(records)
+        machine.exchange.state.nonces.__class__ = _AnyNonce
+        return machine
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A mutant, and where it first dies."""
@@ -144,13 +289,22 @@ class Mutant:
 
 MUTANTS = {
     "no-s3": Mutant(Profile.MIXED, 1, NoS3),
-    "count-heads": Mutant(Profile.MIXED, 0, CountHeads),
-    "no-skip-check": Mutant(Profile.MIXED, 63, NoSkipCheck),
+    "count-heads": Mutant(Profile.MIXED, 1, CountHeads),
+    "no-skip-check": Mutant(Profile.MIXED, 34, NoSkipCheck),
     "loose-quorum": Mutant(Profile.MIXED, 0, LooseQuorum),
-    "no-advance": Mutant(Profile.MIXED, 0, NoAdvance),
+    "no-advance": Mutant(Profile.MIXED, 1, NoAdvance),
     "no-retry": Mutant(Profile.MIXED, 0, NoRetry),
-    "amnesia": Mutant(Profile.STORM, 2, Amnesia),
-    "send-before-sync": Mutant(Profile.STORM, 6, node_class=SendBeforeSync),
+    "amnesia": Mutant(Profile.STORM, 0, Amnesia),
+    "send-before-sync": Mutant(Profile.STORM, 60, node_class=SendBeforeSync),
+    "no-guard": Mutant(Profile.LOST_DISK, 1, node_class=NoGuard),
+    "no-bodies": Mutant(Profile.LOST_DISK, 4, NoBodies),
+    "no-halt": Mutant(Profile.BIT_FLIP, 0, NoHalt),
+    "no-hash-check": Mutant(Profile.BIT_FLIP, 0, NoHashCheck),
+    "trusts-sync": Mutant(Profile.MIXED, 94, TrustsSync),
+    "no-evidence": Mutant(Profile.MIXED, 1, NoEvidence),
+    "frames-honest": Mutant(Profile.MIXED, 1, FramesHonest),
+    "counts-twice": Mutant(Profile.MIXED, 0, CountsTwice),
+    "reuses-nonces": Mutant(Profile.MIXED, 3, tier=Tier.WHOLE, workload=ReusesNonces),
 }
 
 

@@ -95,7 +95,8 @@ def test_one_fault_alone(fault: Fault) -> None:
     profile = fault.value if fault in STORIES else Profile.MIXED.value
     assert {r.profile for r in reports} == {profile}
     counts = total(reports).counts
-    assert counts.lost == 0 or fault in {Fault.LOSS, Fault.PARTITIONS, Fault.OVERLOAD}
+    losing = {Fault.LOSS, Fault.PARTITIONS, Fault.OVERLOAD, Fault.LOST_DISK}
+    assert counts.lost == 0 or fault in losing
     assert counts.duplicates == 0 or fault is Fault.DUPLICATES
     byzantine = {Fault.TWINS, Fault.LIARS, Fault.SILENT, Fault.OVERLOAD}
     assert (counts.byzantine > 0) == (fault in byzantine)

@@ -64,11 +64,9 @@ def network(model: str) -> Network:
         return json.loads(f"[{value[1]}]")
 
     return Network(
-        powers=constant(r"POWERS = (\[\[.*?\]\])"),
-        byzantine=frozenset(
-            json.loads(f"[{constants.split('BYZANTINE = Set(')[1].split(')')[0]}]")
-        ),
-        epoch_blocks=constant(r"EPOCH_BLOCKS = (\d+)"),
+        powers=constant(r"POWERS = \[(\[.*?\])\]"),
+        byzantine=frozenset(constant(r"BYZANTINE = Set\((.*?)\)")),
+        epoch_blocks=constant(r"EPOCH_BLOCKS = (\d+)")[0],
     )
 
 

@@ -81,6 +81,18 @@ def admission() -> None:
     _emit_rows(bench_admission(tell=note), columns)
 
 
+@app.command("fairness")
+def fairness(
+    rounds: Annotated[int, typer.Option(min=1, max=100_000, help="Blocks of each lane.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="What everything is drawn from.")] = 1,
+) -> None:
+    """Measure what a leader gains by knowing its beacon, in the open and in the sealed lane."""
+    from omninode.node.bench.fairness import bench_fairness
+
+    document = bench_fairness(rounds, seed)
+    emit(document, lambda: print_fields(document))
+
+
 @app.command("devnet")
 def devnet(
     seconds: Seconds = 60,

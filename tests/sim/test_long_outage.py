@@ -55,6 +55,7 @@ def test_a_needed_straggler_walks_through_an_outage() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ten_thousand_nullified_views() -> None:
     schedule = outage(LONG_OUTAGE_EVERY - 1)
     assert schedule.outage_views == OUTAGE_VIEWS_LONG

@@ -7,7 +7,8 @@ Rules
     Y3. A validator dials every validator whose address it knows, and asks for those it does not.
     Y4. Candidates are probed in the background: connect, let the peer prove its identity, hang up.
         What answers goes into the book. Probes are few, and rare for one address.
-    Y5. Whoever this node has dialled is asked for peers at once, then some peer now and then.
+    Y5. Whoever this node has dialled is asked for peers at once, then some peer now and then, in
+        the beginning more often.
     Y6. The book and the bans are written now and then, and at the end.
 """
 
@@ -32,6 +33,7 @@ from omninode.node.net.limits import (
     DISCOVERY_DIALS_MAX,
     DISCOVERY_INTERVAL_MS,
     PEERS_ASK_INTERVAL_MS,
+    PEERS_ASK_SOON_MAX,
     PROBE_INTERVAL_MS,
     PROBE_SAME_ADDRESS_MS,
     PROBED_ADDRESSES_MAX,
@@ -251,14 +253,16 @@ class Discovery:
             await self._ask(peer)
 
     async def _ask_now_and_then(self) -> NoReturn:
-        waited_ms = 0
+        waited_ms = asked = 0
         while True:
             await trio.sleep(VALIDATORS_ASK_INTERVAL_MS / 1000)
             waited_ms += VALIDATORS_ASK_INTERVAL_MS
-            peers = self._sessions.ready_peers()
-            is_time = waited_ms >= PEERS_ASK_INTERVAL_MS and self._settings.outbound_peers
+            peers, wanted = self._sessions.ready_peers(), self._settings.outbound_peers
+            is_new = asked < PEERS_ASK_SOON_MAX and self._own_connections() < wanted
+            is_time = wanted and (is_new or waited_ms >= PEERS_ASK_INTERVAL_MS)
             if peers and (is_time or self.is_validator_missing()):
                 waited_ms = 0 if is_time else waited_ms
+                asked += 1
                 await self._ask(random.choice(peers))  # noqa: S311 - keeps no secret
 
     async def _ask(self, peer: PeerId) -> None:

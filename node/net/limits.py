@@ -315,7 +315,10 @@ PEERS_ASK_INTERVAL_MS: Final = 30_000
 """How often some connected peer is asked for addresses."""
 
 VALIDATORS_ASK_INTERVAL_MS: Final = 3_000
-"""The same for a validator that does not know where another one is."""
+"""The same for a validator that does not know where another one is, and for a node that begins."""
+
+PEERS_ASK_SOON_MAX: Final = 10
+"""How often a node that begins asks at that pace, as long as it has too few connections."""
 
 PEERS_ASK_TIMEOUT_MS: Final = 5_000
 """How long an answer may take. Overflow: no answer."""

@@ -1,16 +1,21 @@
-"""Traces of the specification, replayed through the real core: the same votes, certificates, views
-and final blocks at every step."""
+"""Traces of the specification, replayed through the real core: the same views, votes, certificates,
+final blocks and intents to propose at every step."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from model_replay import Replay
-from model_trace import network, states
+from model_trace import SPEC, network, states
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.itf.json.gz"))
+FRESH = {"four": 60, "weighted": 60, "heavy": 40, "epochs": 120}
+"""Steps of a trace, by model."""
+FRESH_COUNT = 12
 
 
 def replay(path: Path, model: str, patch: pytest.MonkeyPatch) -> int:
@@ -29,8 +34,15 @@ def replay(path: Path, model: str, patch: pytest.MonkeyPatch) -> int:
     return steps
 
 
-def test_there_are_traces() -> None:
-    assert len(TRACES) >= 4
+def test_the_kept_traces_show_what_matters() -> None:
+    reached = set()
+    for path in TRACES:
+        for state in states(path):
+            reached.add(state.event["what"])
+            reached |= {f"epoch {node['epoch']}" for node in state.nodes.values()}
+            reached |= {f"{len(node['chain'])} blocks" for node in state.nodes.values()}
+    assert reached >= {"propose", "proposeFaulty", "proposal", "vote", "certificate", "patience"}
+    assert reached >= {"fetch", "epoch 0", "epoch 1", "epoch 2", "5 blocks"}
 
 
 @pytest.mark.parametrize("path", TRACES, ids=lambda path: path.name.split(".")[0])
@@ -38,3 +50,30 @@ def test_the_core_does_what_the_specification_says(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert replay(path, path.name.split("-")[0], monkeypatch) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", FRESH)
+def test_the_core_does_the_same_in_fresh_traces(model: str, tmp_path: Path, seed: int) -> None:
+    quint = shutil.which("quint", path=SPEC / "node_modules" / ".bin")
+    if quint is None:
+        pytest.skip("no quint: ./dev spec installs it")
+    command = [
+        quint,
+        "run",
+        "models.qnt",
+        f"--main={model}",
+        "--backend=typescript",
+        "--verbosity=1",
+        f"--seed={seed}",
+        f"--max-samples={FRESH_COUNT}",
+        f"--n-traces={FRESH_COUNT}",
+        f"--max-steps={FRESH[model]}",
+        f"--out-itf={tmp_path}/{{seq}}.itf.json",
+    ]
+    subprocess.run(command, cwd=SPEC, check=True, capture_output=True, timeout=240)
+    paths = sorted(tmp_path.glob("*.itf.json"))
+    assert len(paths) == FRESH_COUNT
+    for path in paths:
+        with pytest.MonkeyPatch.context() as patch:
+            assert replay(path, model, patch) > 0

@@ -50,7 +50,7 @@ def test_without_a_task_it_lists_them_and_exits_2() -> None:
         result = run(*arguments)
         assert result.returncode == 2
         assert result.stdout == ""
-        for task in ("devnet", "test", "check", "contracts", "bench", "omninode"):
+        for task in ("devnet", "test", "check", "contracts", "spec", "bench", "omninode"):
             assert task in result.stderr
 
 
@@ -106,6 +106,21 @@ def test_contracts_that_do_not_compile_to_what_is_committed_fail(dev: Any, contr
     fake_python(contracts, "node", "exit 1")
     assert dev.main(["contracts"]) == 1
     assert "forge test" not in calls_of(contracts)
+
+
+def test_the_specification_is_checked_by_its_own_tools(
+    dev: Any, tmp_path: Path, contracts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spec"
+    (folder / "node_modules").mkdir(parents=True)
+    (folder / "package-lock.json").write_text("{}\n")
+    monkeypatch.setattr(dev, "SPEC", folder)
+    for _ in range(2):
+        assert dev.main(["spec", "--seed", "7"]) == 0
+    check = "node check.mjs --seed 7"
+    assert calls_of(contracts) == ["npm ci --ignore-scripts", check, check]
+    fake_python(contracts, "node", "exit 1")
+    assert dev.main(["spec"]) == 1
 
 
 def test_a_failing_npm_is_quoted_and_leaves_no_stamp(

@@ -41,6 +41,7 @@ from omninode.dex.actions import (
 )
 from omninode.dex.bridge.execution import (
     attest_deposits,
+    credit,
     end_block,
     may_state,
     sign_checkpoint,
@@ -155,6 +156,10 @@ class Exchange:
         state.client_ids.end_block(block.height, block.time_ms)
         if state.staking.is_on:
             staking.end_block(state, block)
+        if state.bridge.is_on:
+            credit(state)
+        if state.staking.is_on:
+            staking.cut_if_due(state, block)
         if state.bridge.is_on:
             end_block(state, block.height, block.time_ms)
         cut = staking.cut_of(state, block.height)

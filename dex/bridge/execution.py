@@ -145,8 +145,8 @@ def sign_handover(state: State, context: Context, action: SignHandover) -> None:
         state.open_orders.events.append(HandoverCertified(certified))
 
 
-def end_block(state: State, height: int, time_ms: int) -> None:
-    """Credit deposits, follow the validator set, and make a checkpoint if one is due (X1, X4)."""
+def credit(state: State) -> None:
+    """Take what has its quorum out of the log at the end of a block (X1)."""
     bridge = state.bridge
     for creditable in bridge.deposits.settle(state.validator_set):
         _credit(state, creditable)
@@ -154,6 +154,11 @@ def end_block(state: State, height: int, time_ms: int) -> None:
         DepositDisagreement(disagreement.index, disagreement.sides)
         for disagreement in bridge.deposits.new_disagreements
     ]
+
+
+def end_block(state: State, height: int, time_ms: int) -> None:
+    """Follow the validator set, and make a checkpoint if one is due; nothing follows (X4)."""
+    bridge = state.bridge
     bridge.balances.touch(state.accounts.dirty)
     if state.epochs.next_set is not None:
         bridge.handovers.propose(state.epochs.next_set)

@@ -2,8 +2,7 @@
 
 Rules (PROTOCOL.md P6, consensus.md §3)
     U1. In this order: results of the audits, scores, jail, rewards, what leaves, the next set. All
-        of it follows from the state after the cut's transactions; what the settlement contract
-        brings in that same block counts for the next cut.
+        of it follows from the state after the cut, what the settlement contract brought included.
     U2. To jail goes who has less than `jail_votes` of the votes of the window, if enough blocks
         were counted. Tenure counts from half as long ago then.
     U3. Rewards are for members of the set that are neither jailed nor tombstoned, by power x score
@@ -69,8 +68,6 @@ def cut_epoch(state: State, *, height: int, beacon: bytes) -> None:
     staking.tallies.begin_window()
     staking.tallies_changed = True
     epochs.cut(height, staking.time_ms, next_set)
-    if state.bridge.is_on:
-        state.bridge.handovers.propose(next_set)
     state.open_orders.events.append(EpochEnded(epochs.number, next_set.hash, amount_to_bytes(paid)))
 
 
@@ -98,14 +95,27 @@ def _take_audits(state: State, members: list[tuple[int, Member]]) -> None:
     staking.audits.drop(number)
 
 
-def components(state: State, index: int, member: Member) -> Components:
-    """Return what a validator of the set would get if its window ended now."""
+def stake_cap(state: State) -> int:
+    """Return the largest stake that one validator may have now, in whole units."""
+    staking, terms = state.staking, state.staking.terms
+    assert terms is not None
+    capped = staking.capped()
+    total = sum(staking.stake(member.owner) for member in capped)
+    return total * cap_ppm(len(capped)) // PPM // terms.unit
+
+
+def components(state: State, index: int, member: Member, *, cap: int) -> Components:
+    """Return what a validator of the set would get if its window ended now.
+
+    Args:
+        state: The state.
+        index: The validator's place in the set.
+        member: The same one in the registry.
+        cap: As `stake_cap` returns it.
+    """
     staking, terms = state.staking, state.staking.terms
     assert terms is not None
     tally = staking.tallies.tally(index)
-    capped = staking.capped()
-    total = sum(staking.stake(other.owner) for other in capped)
-    cap = total * cap_ppm(len(capped)) // PPM // terms.unit
     dex, ipfs, chat = member.services
     return Components(
         votes=votes_share(tally.credits, staking.tallies.blocks),
@@ -124,9 +134,9 @@ def components(state: State, index: int, member: Member) -> Components:
 
 
 def _score(state: State, members: list[tuple[int, Member]]) -> None:
-    staking = state.staking
+    staking, cap = state.staking, stake_cap(state)
     for index, member in members:
-        parts = components(state, index, member)
+        parts = components(state, index, member, cap=cap)
         tally = staking.tallies.tally(index)
         member.previous = member.report
         member.report = _report(state, parts, tally, member.score)

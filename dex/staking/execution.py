@@ -1,9 +1,11 @@
 """What staking does in a block: validators' own statements, and the end of the block.
 
 Rules
-    X1. At the end of a block, before the settlement chain's part: the block is counted, stake whose
-        time is over goes back, a sealing block's next set takes over, or the cut is made.
-    X2. The set that takes over judges deposits and checkpoints from the end of that same block on.
+    X1. At the end of a block the block is counted, stake whose time is over goes back, and behind a
+        sealing block the next set takes over. Then what the settlement chain brings is credited.
+        The cut, if this is one, comes after that, and a checkpoint is made last of all.
+    X2. The set that takes over judges deposits and checkpoints from the end of that same block on:
+        so no deposit waits that has its quorum already.
     X3. Stake that comes back leaves as a withdrawal to its owner, without one asking; where there
         is no settlement, or no token, it becomes free.
     X4. A candidate may say that it is synced, members of the set may say everything.
@@ -145,7 +147,13 @@ def end_block(state: State, block: BlockInput) -> None:
         if epochs.next_set is None:
             raise BrokenInvariant(f"block {block.height} seals an epoch that has no cut")
         _begin_epoch(state, block)
-    elif epochs.is_cut(
+
+
+def cut_if_due(state: State, block: BlockInput) -> None:
+    """Decide the next epoch if this block is the present one's cut (X1)."""
+    terms = state.staking.terms
+    assert terms is not None
+    if not block.seals and state.epochs.is_cut(
         block.height, block.time_ms, epoch_ms=terms.epoch_ms, blocks_min=terms.blocks_min
     ):
         cut_epoch(state, height=block.height, beacon=block.beacon)

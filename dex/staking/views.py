@@ -12,7 +12,7 @@ from omninode.consensus.participation.score import CREDIT_FULL, POINTS, SERVICES
 from omninode.consensus.types import FIRST_SCORE, Validator
 from omninode.crypto import checksum_address
 from omninode.dex.decimals import format_units
-from omninode.dex.staking.cut import components
+from omninode.dex.staking.cut import components, stake_cap
 from omninode.dex.staking.registry import ACTIVE, JAILED, EpochReport, Member
 from omninode.encoding import amount_from_bytes
 
@@ -121,7 +121,7 @@ def participation_document(state: State, member: Member) -> Document:
     """
     epochs, report, before = state.epochs, member.report, member.previous
     index = state.validator_set.index_of(member.address)
-    running = None if index is None else components(state, index, member)
+    running = None if index is None else components(state, index, member, cap=stake_cap(state))
     return {
         "epoch": epochs.number,
         "scored_from_ms": epochs.scored_from_ms,

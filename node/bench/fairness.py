@@ -108,8 +108,7 @@ def bench_fairness(rounds: int, seed: int) -> dict[str, Any]:
         sealed_lots += traded
         notional += sum(int(order.size) for order in drawn.orders)
     per_usdc = rounds * 10**6
-    return {
-        "rounds": rounds,
+    figures = {
         "traders_usdc_per_block": notional / rounds,
         "open_leader_usdc_per_block": leader / per_usdc,
         "open_trader_usdc_per_block": trader / per_usdc,
@@ -118,6 +117,7 @@ def bench_fairness(rounds: int, seed: int) -> dict[str, Any]:
         "sealed_leader_usdc_per_block": sealed / per_usdc,
         "sealed_traded_xom_per_block": sealed_lots / rounds,
     }
+    return {"rounds": rounds, "seed": seed} | {k: round(v, 3) for k, v in figures.items()}
 
 
 def _draw(rng: random.Random) -> Round:

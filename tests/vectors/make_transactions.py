@@ -27,6 +27,19 @@ CANCEL = {"order_id": "0x" + "ab" * 32}
 REPLACE = {"market": "BTC-USDC", "client_id": "c-1", "size": "0.2", "price": "78001"}
 
 CASES: dict[str, dict[str, Any]] = {
+    "commit sealed": {
+        "type": "commit_sealed",
+        "subaccount": 3,
+        "market": "BTC-USDC",
+        "bond": "16.5",
+        "commitment": "0x" + "c0" * 32,
+    },
+    "reveal sealed": {
+        "type": "reveal_sealed",
+        "commit": "0x" + "ab" * 32,
+        "order": ITEM,
+        "salt": "0x" + "5a" * 32,
+    },
     "limit": {"type": "place_order", **ITEM},
     "limit full": {
         "type": "place_order",

@@ -20,8 +20,10 @@ from omninode.dex.actions import (
     Batch,
     CancelAll,
     CancelOrder,
+    CommitSealed,
     PlaceOrder,
     ReplaceOrder,
+    RevealSealed,
     RevokeAgent,
     Transfer,
     Withdraw,
@@ -44,6 +46,7 @@ order_names = st.one_of(
     st.tuples(st.just(b""), client_ids),
 )
 sides = st.sampled_from(("buy", "sell"))
+hashes = st.binary(min_size=32, max_size=32)
 
 limit_orders = st.builds(
     lambda tif_post, **fields: PlaceOrder(
@@ -110,6 +113,13 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(RevokeAgent, addresses),
     st.builds(Withdraw, subaccounts, names, amounts, addresses),
     batches,
+    st.builds(CommitSealed, subaccounts, names, amounts, hashes),
+    st.builds(
+        RevealSealed,
+        hashes,
+        orders.filter(lambda order: not order.post_only and order.tif != "fok"),
+        hashes,
+    ),
 )
 domains = st.builds(Domain, st.integers(1, 2**53 - 1), st.binary(min_size=32, max_size=32))
 

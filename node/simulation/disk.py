@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from omninode.consensus.chain import FinalizedTip
+from omninode.consensus.epoch_proof import EpochProof
 from omninode.consensus.records import WalBlock, WalCertificate, WalRecord, WalVote
 from omninode.consensus.types import VOTES_SEEN_MAX, Block, Certificate, Vote
 
 GUARD_VIEWS = 48
+Place = tuple[int, int]
+"""Epoch and view."""
 
 
 class Crash(enum.Enum):
@@ -35,6 +38,7 @@ class Committed:
     transactions: tuple[bytes, ...]
     certificate: Certificate | None
     app_hash: bytes
+    proof: EpochProof | None = None
 
 
 @dataclass
@@ -44,7 +48,9 @@ class Disk:
     genesis_app_hash: bytes
     log: list[WalRecord] = field(default_factory=list)
     buffered: list[WalRecord] = field(default_factory=list)
-    guard: dict[int, list[Vote]] = field(default_factory=dict)
+    guard: dict[Place, list[Vote]] = field(default_factory=dict)
+    proofs: dict[int, EpochProof] = field(default_factory=dict)
+    """How epochs ended."""
     chain: list[Committed] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
     executed: set[bytes] = field(default_factory=set)
@@ -68,7 +74,7 @@ class Disk:
         for record in records:
             if not isinstance(record, WalVote):
                 continue
-            votes = self.guard.setdefault(record.vote.view, [])
+            votes = self.guard.setdefault((record.vote.epoch, record.vote.view), [])
             if record.vote not in votes:
                 votes.append(record.vote)
                 if self.on_durable is not None:
@@ -81,7 +87,8 @@ class Disk:
         return Disk(
             self.genesis_app_hash,
             log=list(self.log),
-            guard={view: list(votes) for view, votes in self.guard.items()},
+            guard={place: list(votes) for place, votes in self.guard.items()},
+            proofs=dict(self.proofs),
             chain=list(self.chain),
             records=dict(self.records),
             executed=set(self.executed),
@@ -111,10 +118,13 @@ class Disk:
         self.chain.clear()
         self.records.clear()
         self.executed.clear()
+        self.proofs.clear()
 
     def commit(self, committed: Committed, writes: dict[bytes, bytes | None]) -> None:
         """Store a block and the records it changed, atomically."""
         self.chain.append(committed)
+        if committed.proof is not None:
+            self.proofs[committed.proof.epoch] = committed.proof
         self.executed.update(committed.block.transaction_ids)
         for key, value in writes.items():
             if value is None:
@@ -127,15 +137,16 @@ class Disk:
         if not self.chain:
             return
         header = self.chain[-1].block.header
+        final = (header.epoch, header.view)
 
         def is_needed(record: WalRecord) -> bool:
             match record:
                 case WalBlock(block, _):
                     return block.header.height > header.height
                 case WalVote(vote):
-                    return vote.view > header.view
+                    return (vote.epoch, vote.view) > final
                 case WalCertificate(certificate):
-                    return certificate.view > header.view
+                    return (certificate.epoch, certificate.view) > final
 
         self.log = [record for record in self.log if is_needed(record)]
 
@@ -143,7 +154,7 @@ class Disk:
         """What a restarted core gets: the log, then votes that only the guard knows."""
         self._teach_guard(self.log)
         logged = {r.vote for r in self.log if isinstance(r, WalVote)}
-        votes = [v for view in sorted(self.guard) for v in self.guard[view]]
+        votes = [v for place in sorted(self.guard) for v in self.guard[place]]
         return [*self.log, *(WalVote(v) for v in votes if v not in logged)]
 
     def tip(self) -> FinalizedTip | None:
@@ -160,6 +171,6 @@ class Disk:
         recent = tuple(
             committed.block
             for committed in self.chain[-VOTES_SEEN_MAX:]
-            if committed.block.header.epoch == header.epoch
+            if committed.block.header.epoch == header.epoch and header.seal is None
         )
         return FinalizedTip(header, newest.certificate, tuple(hashes), recent)

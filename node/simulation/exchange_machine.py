@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from omninode.consensus.types import Block
 from omninode.crypto import SigningKey, checksum_address, keccak256
@@ -32,6 +33,10 @@ GENESIS_MS = 1_700_000_000_000
 TRADERS = [SigningKey(keccak256(b"simulated trader %d" % i)) for i in range(4)]
 AGENTS = [SigningKey(keccak256(b"simulated agent %d" % i)) for i in range(4)]
 VALIDATOR = SigningKey(keccak256(b"simulated validator"))
+
+
+if TYPE_CHECKING:
+    from omninode.node.simulation.epochs import Sets
 
 
 def _genesis() -> Genesis:
@@ -79,6 +84,9 @@ def _verified(raw: bytes) -> Transaction:
 class ExchangeMachine:
     """One node's exchange."""
 
+    epoch = 0
+    following = None
+
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self._results: Sequence[TransactionResult] = ()
@@ -115,6 +123,9 @@ class ExchangeMachine:
 
 class ExchangeWorkload:
     """Traders that place crossing orders, cancel, transfer, and approve session keys."""
+
+    def begin(self, sets: Sets | None) -> None:
+        """Cut no epochs: nobody has staked here."""
 
     def machine(self, records: dict[bytes, bytes]) -> ExchangeMachine:
         """Return an exchange at the state of these records."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omninode.consensus import messages as msg
@@ -28,8 +29,15 @@ if TYPE_CHECKING:
 class Judge:
     """Holds what is known of one schedule and raises `Violation`."""
 
-    def __init__(self, schedule: Schedule, *, check_durability: bool) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        powers: Callable[[int], Sequence[int]],
+        *,
+        check_durability: bool,
+    ) -> None:
         self._schedule = schedule
+        self._powers = powers
         self._check_durability = check_durability
         self._may_fork = schedule.profile is Profile.OVERLOAD
         self.agreement = Agreement()
@@ -45,13 +53,13 @@ class Judge:
         elif isinstance(message, msg.ProposalMessage):
             self._sent_vote(node, message.proposal.vote)
         elif isinstance(message, msg.CertificateMessage):
-            check_quorum(message.certificate, self._schedule.powers)
+            check_quorum(message.certificate, self._powers(message.certificate.epoch))
 
     def _sent_vote(self, node: Node, vote: Vote) -> None:
         if vote.validator != node.index:
             raise Violation(f"{node.name} sent a foreign vote")
         self.guards[node.index].bound(vote)
-        if self._check_durability and vote not in node.disk.guard.get(vote.view, ()):
+        if self._check_durability and vote not in node.disk.guard.get((vote.epoch, vote.view), ()):
             raise Violation(f"{node.name} sent what is not durable: {name_of(vote)}")
 
     def evidence(self, first: Vote, second: Vote) -> None:
@@ -84,7 +92,9 @@ class Judge:
 
     def replay(self, simulator: Simulator, node: Node) -> None:
         """Judge that a core rebuilt from the log knows what the live one knows."""
-        rebuilt = simulator.make_core(node, node.disk.tip())
+        rebuilt = simulator.make_core(node, node.disk.tip(), node.stored_machine())
+        if rebuilt.epoch != node.core.epoch:
+            return  # What is of the next epoch waits for its beginning.
         for record in [*node.disk.replayed(), *node.disk.buffered]:
             rebuilt.replay(record)
         live, again = _essence(node.core), _essence(rebuilt)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from omninode.consensus import messages as msg
 from omninode.consensus.types import Block, Proposal, VoteKind, body_root
+from omninode.consensus.validity import is_sealed
 from omninode.crypto import ZERO_HASH
 from omninode.node.simulation.disk import Committed
 from omninode.node.simulation.node import Node
@@ -36,11 +38,13 @@ class Liars:
             view, block_hash = header.view, header.hash
         else:
             return
+        epoch = node.core.epoch
         for kind in VoteKind:
             if rng.random() < 0.5 and (kind is VoteKind.NULLIFY or block_hash != ZERO_HASH):
                 target = ZERO_HASH if kind is VoteKind.NULLIFY else block_hash
                 self._deliver_some(
-                    node, msg.VoteMessage(signed_vote(kind, view, target, by=node.index))
+                    node,
+                    msg.VoteMessage(signed_vote(kind, view, target, by=node.index, epoch=epoch)),
                 )
         if rng.random() < 0.3:
             self._deliver_some(node, self._nonsense(node, view))
@@ -53,17 +57,17 @@ class Liars:
         rng = self._rng
         near = max(view + rng.randrange(-3, 4), 0)
         far = rng.randrange(2**62)
+        epoch = node.core.epoch
+        vote = partial(signed_vote, by=node.index, epoch=epoch)
         return rng.choice(
             [
-                msg.NeedMessage(near, far),
-                msg.NeedMessage(far, near),
-                msg.MemoryRequest(),
-                msg.MemoryAnswer(far, ()),
-                msg.VoteMessage(signed_vote(VoteKind.NULLIFY, far, ZERO_HASH, by=node.index)),
-                msg.VoteMessage(signed_vote(VoteKind.NULLIFY, near, ZERO_HASH, by=node.index)),
-                msg.VoteMessage(
-                    signed_vote(VoteKind.FINALIZE, near, rng.randbytes(32), by=node.index)
-                ),
+                msg.NeedMessage(near, far, epoch),
+                msg.NeedMessage(far, near, epoch),
+                msg.MemoryRequest(epoch),
+                msg.MemoryAnswer(far, (), epoch),
+                msg.VoteMessage(vote(VoteKind.NULLIFY, far, ZERO_HASH)),
+                msg.VoteMessage(vote(VoteKind.NULLIFY, near, ZERO_HASH)),
+                msg.VoteMessage(vote(VoteKind.FINALIZE, near, rng.randbytes(32))),
             ]
         )
 
@@ -83,8 +87,12 @@ class Liars:
             record = state.views.find(parent.view)
             certificate = None if record is None else record.notarizations.get(parent.hash)
             ids = self._unwelcome(node, offset_ms)
+            fills = is_sealed(parent, state.epoch)
+            seal = parent.seal if fills else state.seal_due(parent.executed_height)
             header = msgspec.structs.replace(
                 parent,
+                epoch=state.epoch,
+                valset_hash=state.validators.hash,
                 view=view,
                 height=parent.height + 1,
                 parent_hash=parent.hash,
@@ -93,10 +101,13 @@ class Liars:
                 proposer=node.index,
                 body_root=body_root(ids),
                 votes_seen_root=ZERO_HASH,
+                seal=seal,
             )
             block = Block(header, ids)
             node.bodies[block.hash] = block
-            vote = signed_vote(VoteKind.NOTARIZE, view, block.hash, by=node.index)
+            vote = signed_vote(
+                VoteKind.NOTARIZE, view, block.hash, by=node.index, epoch=state.epoch
+            )
             self._deliver_some(node, msg.ProposalMessage(Proposal(block, vote, certificate)))
 
     def _unwelcome(self, node: Node, number: int) -> tuple[bytes, ...]:

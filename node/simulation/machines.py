@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from omninode.consensus.types import Block
+from omninode.consensus.types import Block, NextEpoch
+
+if TYPE_CHECKING:
+    from omninode.node.simulation.epochs import Sets
 
 
 class StateMachine(Protocol):
@@ -19,6 +22,14 @@ class StateMachine(Protocol):
     @property
     def app_hash(self) -> bytes:
         """The hash of the state."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next block belongs to."""
+
+    @property
+    def following(self) -> NextEpoch | None:
+        """What the cut of that epoch decided, once it is executed."""
 
     def apply(self, block: Block, transactions: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """Execute a block; return the records to store."""
@@ -40,6 +51,9 @@ class StateMachine(Protocol):
 class Workload(Protocol):
     """Where a schedule's transactions and state machines come from."""
 
+    def begin(self, sets: Sets | None) -> None:
+        """Take the validator sets of the epochs to come, if the schedule has epochs."""
+
     def machine(self, records: dict[bytes, bytes]) -> StateMachine:
         """Return the machine at the state of these records; genesis if there are none."""
         ...
@@ -54,6 +68,9 @@ _STATE_KEY = b"state"
 
 class HashChain:
     """The cheapest machine whose state depends on everything: a hash over heights and ids."""
+
+    epoch = 0
+    following: NextEpoch | None = None
 
     def __init__(self, record: bytes | None) -> None:
         self.height = 0 if record is None else int.from_bytes(record[:8], "big")
@@ -83,6 +100,9 @@ class HashChain:
 
 class HashChainWorkload:
     """Numbered transactions for `HashChain`."""
+
+    def begin(self, sets: Sets | None) -> None:
+        """Cut no epochs."""
 
     def machine(self, records: dict[bytes, bytes]) -> HashChain:
         """Return a hash chain at the state of these records."""

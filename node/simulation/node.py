@@ -14,8 +14,9 @@ from omninode.consensus import effects as out
 from omninode.consensus import inputs as into
 from omninode.consensus import messages as msg
 from omninode.consensus.core import Core
-from omninode.consensus.messages import TimerId
-from omninode.consensus.records import WalBlock, WalCertificate, WalVote
+from omninode.consensus.epoch_proof import EpochProof
+from omninode.consensus.messages import TimerId, epoch_in
+from omninode.consensus.records import WalBlock, WalCertificate, WalVote, epoch_of
 from omninode.consensus.types import Block, Certificate, Proposal, Vote
 from omninode.consensus.verification import check_proposal_shape
 from omninode.errors import PeerFault
@@ -33,6 +34,7 @@ TRANSACTIONS_PER_BLOCK = 20
 SYNC_RUN_BLOCKS = 16
 FETCH_ATTEMPTS = 12
 FETCH_PAUSE_MS = 150
+HINT_PAUSE_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,21 @@ class Node:
         self.due = EvidenceDue(self.index)
         self.to_execute: deque[tuple[Block, Certificate | None]] = deque()
         self.to_commit: deque[tuple[Committed, dict[bytes, bytes | None]]] = deque()
-        self.machine = simulator.workload.machine(dict(disk.records))
-        self.core = simulator.make_core(self, disk.tip())
-        for record in disk.replayed():
+        self.machine = self.stored_machine()
+        self.proofs = dict(disk.proofs)
+        self.hints: dict[int, int] = {}
+        self.core = simulator.make_core(self, disk.tip(), self.machine)
+        records = disk.replayed()
+        for record in records:
             if isinstance(record, WalBlock):
                 self.bodies[record.block.hash] = record.block
             self.core.replay(record)
+        self.later_records = [r for r in records if epoch_of(r) > self.core.epoch]
         self.feed(into.Start())
+
+    def stored_machine(self) -> StateMachine:
+        """Return the machine as it is on the disk."""
+        return self.simulator.workload.machine(dict(self.disk.records))
 
     def crash(self, kind: Crash) -> None:
         """Die; the disk keeps what this kind of crash leaves."""
@@ -235,6 +245,13 @@ class Node:
     def receive(self, sender: int, message: object) -> None:
         """Take a message from a peer, unless the core has no use for it."""
         core = self.core
+        if isinstance(message, msg.EpochMessage):
+            self._take_proof(message.proof)
+            return
+        epoch = epoch_in(message)
+        if epoch is not None and epoch != core.epoch:
+            self._of_another_epoch(sender, epoch)
+            return
         match message:
             case msg.VoteMessage(vote):
                 if core.wants_vote(vote):
@@ -263,6 +280,24 @@ class Node:
             case PendingTransactions(ids):
                 for transaction_id in ids:
                     self.take_transaction(transaction_id)
+
+    def _of_another_epoch(self, sender: int, epoch: int) -> None:
+        """Lead who is behind, follow who is ahead; now and then."""
+        now_ms = self.simulator.now_ms
+        if now_ms < self.hints.get(sender, 0):
+            return
+        self.hints[sender] = now_ms + HINT_PAUSE_MS
+        proof = self.proofs.get(epoch)
+        if proof is not None:
+            self.simulator.send(self, sender, msg.EpochMessage(proof))
+        elif epoch > self.core.epoch and not self.sync_running:
+            self.sync_running = True
+            self.simulator.later(1, self, "sync", self.sync, 0)
+
+    def _take_proof(self, proof: EpochProof) -> None:
+        if proof.epoch == self.core.epoch and not self.core.is_epoch_over:
+            self.saw_certificate(proof.certificate)
+            self.feed(into.EpochProven(proof))
 
     def _is_in_shape(self, sender: int, proposal: Proposal) -> bool:
         try:
@@ -343,17 +378,21 @@ class Node:
         start = self.core.final_height
         peer = self.simulator.pick_peer(self, None)
         run = [] if peer is None else [*self.simulator.blocks_of(peer, start, SYNC_RUN_BLOCKS)]
-        while run and run[-1].certificate is None:
+        run = [c for c in run if c.block.header.epoch == self.core.epoch]
+        while run and run[-1].certificate is None and run[-1].proof is None:
             run.pop()
         if run and run[0].block.header.height == start + 1:
-            certificate = run[-1].certificate
+            last = run[-1]
+            certificate = last.certificate if last.proof is None else last.proof.certificate
             assert certificate is not None
             for committed in run:
                 self.bodies[committed.block.hash] = committed.block
             self.saw_certificate(certificate)
+            blocks = [c.block for c in run]
+            if last.proof is not None:
+                blocks += [Block(filler, ()) for filler in last.proof.fillers]
             self.later_feed(
-                into.BlocksSynced(tuple(c.block for c in run), certificate),
-                self.simulator.round_trip_ms(),
+                into.BlocksSynced(tuple(blocks), certificate), self.simulator.round_trip_ms()
             )
             self.simulator.later(FETCH_PAUSE_MS * 3, self, "sync", self.sync, 0)
         elif attempt < FETCH_ATTEMPTS:
@@ -407,7 +446,7 @@ class Node:
 
     def _final(self, final: out.Finalize) -> None:
         for block in final.blocks:
-            is_last = block is final.blocks[-1]
+            is_last = block is final.blocks[-1] and not final.fillers
             self.to_execute.append((block, final.certificate if is_last else None))
             if self.is_honest:
                 self.simulator.final(self, block)
@@ -424,12 +463,32 @@ class Node:
         self.simulator.executed(self, block, app_hash)
         for transaction_id in block.transaction_ids:
             self.pool.pop(transaction_id, None)
-        committed = Committed(block, self.transactions_of(block), certificate, app_hash)
+        proof = None
+        following = self.core.following
+        if block.header.seal is not None and following is not None:
+            end = self.core.final_certificate
+            assert end is not None
+            proof = EpochProof(block.header, self.core.fillers, end, following.validators)
+        committed = Committed(block, self.transactions_of(block), certificate, app_hash, proof)
         self.to_commit.append((committed, writes))
         self.simulator.later(self.simulator.execute_delay_ms(), self, "commit", self.commit)
         if self.to_execute:
             self.simulator.later(self.simulator.execute_delay_ms(), self, "execute", self.execute)
-        self.feed(into.Executed(height, app_hash))
+        decided = self.machine.following if self.core.following is None else None
+        self.feed(into.Executed(height, app_hash, decided))
+        if proof is not None and self.is_up and self.core.halted is None:
+            self._begin_epoch(proof)
+
+    def _begin_epoch(self, proof: EpochProof) -> None:
+        """Go on in the next epoch."""
+        self.proofs[proof.epoch] = proof
+        self.timers.clear()
+        self.order = None
+        self.core.begin_epoch(self.index, vote_floor_view=self.vote_floor_view)
+        for record in self.later_records:
+            self.core.replay(record)
+        self.simulator.tell(f"begins epoch {self.core.epoch}", self)
+        self.feed(into.Start())
 
     def commit(self) -> None:
         """Store the oldest executed block."""

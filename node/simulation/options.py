@@ -29,6 +29,8 @@ class Fault(enum.StrEnum):
     TWINS = "twins"
     LIARS = "liars"
     SILENT = "silent"
+    EPOCHS = "epochs"
+    """The validator set changes, again and again (core tier)."""
     # Stories.
     STORM = "storm"
     APPENDS = "appends"

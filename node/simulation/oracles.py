@@ -97,16 +97,16 @@ class GuardModel:
     """What one honest validator may sign: the rules of consensus.md §1.4, in its own words."""
 
     validator: int
-    signed: dict[tuple[int, VoteKind], bytes] = field(default_factory=dict)
+    signed: dict[tuple[int, int, VoteKind], bytes] = field(default_factory=dict)
 
     def bound(self, vote: Vote) -> None:
         """Take a vote that became durable or was sent."""
         if vote.validator != self.validator:
             raise Violation(f"v{self.validator} signed {name_of(vote)}")
-        known = self.signed.setdefault((vote.view, vote.kind), vote.block_hash)
+        known = self.signed.setdefault((vote.epoch, vote.view, vote.kind), vote.block_hash)
         if known != vote.block_hash:
             raise Violation(f"signed against another block: {name_of(vote)}")
-        here = {kind: self.signed.get((vote.view, kind)) for kind in VoteKind}
+        here = {kind: self.signed.get((vote.epoch, vote.view, kind)) for kind in VoteKind}
         if here[F] is not None and here[X] is not None:
             raise Violation(f"v{self.validator} finalized and nullified view {vote.view}")
         if here[F] is not None and here[N] is not None and here[F] != here[N]:

@@ -95,6 +95,7 @@ class Schedule:
     delay_ms_max: int
     sync_ms_max: int
     execute_ms_max: int
+    has_epochs: bool = False
     duplicates: float = 0.05
     is_in_order: bool = False
     partitions: list[Partition] = field(default_factory=list)
@@ -210,6 +211,10 @@ def _leave_out(schedule: Schedule, faults: frozenset[Fault]) -> None:
         schedule.delay_ms_max = min(schedule.delay_ms_max, 300)
     if Fault.DUPLICATES not in faults:
         schedule.duplicates = 0
+    is_odd = schedule.number % 2 == 1 or faults == {Fault.EPOCHS}
+    schedule.has_epochs = (
+        Fault.EPOCHS in faults and is_odd and schedule.profile is not Profile.OVERLOAD
+    )
     schedule.is_in_order = Fault.REORDERING not in faults
     if Fault.PARTITIONS not in faults and schedule.profile is not Profile.OVERLOAD:
         schedule.partitions = []

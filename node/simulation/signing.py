@@ -15,7 +15,7 @@ def sim_signer(index: int) -> Callable[[bytes], bytes]:
     return lambda digest: prefix + digest + digest
 
 
-def signed_vote(kind: VoteKind, view: int, block_hash: bytes, *, by: int) -> Vote:
+def signed_vote(kind: VoteKind, view: int, block_hash: bytes, *, by: int, epoch: int = 0) -> Vote:
     """Sign a vote past all rules."""
-    digest = vote_digest(GENESIS_HASH, kind, epoch=0, view=view, block_hash=block_hash)
-    return Vote(kind, 0, view, block_hash, by, sim_signer(by)(digest))
+    digest = vote_digest(GENESIS_HASH, kind, epoch=epoch, view=view, block_hash=block_hash)
+    return Vote(kind, epoch, view, block_hash, by, sim_signer(by)(digest))

@@ -24,10 +24,11 @@ from omninode.consensus.types import (
 )
 from omninode.node.simulation.chronicle import Chronicle, Tell
 from omninode.node.simulation.disk import Committed, Crash
+from omninode.node.simulation.epochs import EpochWorkload, Sets
 from omninode.node.simulation.exchange_machine import ExchangeWorkload
 from omninode.node.simulation.judge import Judge
 from omninode.node.simulation.liar import Liars
-from omninode.node.simulation.machines import HashChainWorkload, Workload
+from omninode.node.simulation.machines import StateMachine, Workload
 from omninode.node.simulation.network import Network
 from omninode.node.simulation.node import Node
 from omninode.node.simulation.options import Options, Tier
@@ -57,7 +58,7 @@ STEPS_PER_VIEW_MAX: Final = 100
 
 CoreFactory = Callable[..., Core]
 WORKLOADS: Final[dict[Tier, type[Workload]]] = {
-    Tier.CORE: HashChainWorkload,
+    Tier.CORE: EpochWorkload,
     Tier.WHOLE: ExchangeWorkload,
 }
 _WORLD: Final = -1
@@ -96,6 +97,8 @@ class Simulator:
         self.counts = Counts(byzantine=len(schedule.faults))
         self.chronicle = Chronicle(tell)
         self.validators = _validator_set(schedule)
+        self.sets = Sets(self.validators, schedule.faults)
+        self.workload.begin(self.sets if schedule.has_epochs else None)
         self.genesis = genesis_header(
             GENESIS_HASH,
             time_ms=GENESIS_MS,
@@ -112,7 +115,9 @@ class Simulator:
         size = max(len(schedule.powers) ** 2, 49) / 49
         self._steps_max = int(size * (STEPS_MAX + schedule.outage_views * STEPS_PER_VIEW_MAX))
         self.raw: dict[bytes, bytes] = {}
-        self.judge = Judge(schedule, check_durability=check_durability)
+        self.judge = Judge(
+            schedule, lambda epoch: self.sets.of(epoch).powers, check_durability=check_durability
+        )
         self.agreement = self.judge.agreement
         self.guards = self.judge.guards
         self._nullified: set[int] = set()
@@ -136,16 +141,17 @@ class Simulator:
         """Virtual time since genesis."""
         return self.now_ms - GENESIS_MS
 
-    def make_core(self, node: Node, tip: FinalizedTip | None) -> Core:
-        """Return a node's core after a (re)start."""
+    def make_core(self, node: Node, tip: FinalizedTip | None, machine: StateMachine) -> Core:
+        """Return a node's core after a (re)start, with the machine that is stored."""
         return self.core_class(
             genesis=self.genesis,
-            validators=self.validators,
+            validators=self.sets.of(machine.epoch),
             me=node.index,
             signer=sim_signer(node.index),
             timing=self.timing,
             finalized=tip,
             vote_floor_view=node.vote_floor_view,
+            following=machine.following,
         )
 
     def later(

@@ -26,7 +26,7 @@ from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.state import State
 from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote, VoteKind
 from omninode.dex.nonces import Nonces
-from omninode.node.simulation.disk import Disk
+from omninode.node.simulation.disk import Disk, Place
 from omninode.node.simulation.exchange_machine import ExchangeMachine, ExchangeWorkload
 from omninode.node.simulation.machines import Workload
 from omninode.node.simulation.node import Node
@@ -137,10 +137,10 @@ class SendBeforeSync(Node):
         super()._flush()
 
 
-class _NoMemory(dict[int, list[Vote]]):
+class _NoMemory(dict[Place, list[Vote]]):
     """Forgets what is put into it."""
 
-    def setdefault(self, key: int, default: Any = None, /) -> Any:
+    def setdefault(self, key: Place, default: Any = None, /) -> Any:
         return default
 
 

@@ -70,6 +70,7 @@ def test_the_faults_really_happen(tier: Tier) -> None:
     assert counts.halts >= counts.flipped_bits
     assert counts.outages > 1
     assert counts.forks_attempted > 1
+    assert (counts.epochs > 20) == (tier is Tier.CORE)
 
 
 def test_a_crash_at_every_append_is_a_crash() -> None:

@@ -9,6 +9,8 @@ import pytest
 import structlog
 import trio
 
+import peer_attacks
+import peer_floods
 from omninode.consensus.driver.questions import BLOCKS_PROTOCOL, BlocksRequest
 from omninode.encoding import encode
 from omninode.node.net.exchange import PEERS_PROTOCOL, PeerAddress, PeersReply
@@ -16,7 +18,7 @@ from omninode.node.net.identity import NodeIdentity
 from omninode.node.net.service import Network
 from omninode.node.net.settings import NetworkSettings, TcpAddress
 from omninode.node.runtime import TRANSACTIONS_TOPIC
-from peer_attacks import ATTACKS, TWO_GIGABYTES, attacker
+from peer_attacker import ATTACKS, TWO_GIGABYTES, attacker
 from real_network import RealNetwork, RealNode, until
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,8 @@ SYNC_S = 10.0
 PROBE_S = 3.0
 RESIDENT_BYTES_MAX = 300 << 20
 OF_CRASH_PY = 19
+KINDS = (peer_attacks, peer_floods)
+"""Each of them adds to `ATTACKS`."""
 SILENT_LOG = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
@@ -73,6 +77,8 @@ def assert_well(network: RealNetwork, victim: RealNode) -> None:
 
 def test_the_first_attacks_are_all_here() -> None:
     assert len(ATTACKS) > 2 * OF_CRASH_PY
+    homes = {one.__module__ for one in ATTACKS.values()}
+    assert homes >= {kind.__name__ for kind in KINDS}
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))

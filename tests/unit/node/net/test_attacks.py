@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from libp2p.exceptions import BaseLibp2pError
 
+import peer_attacks
+import peer_floods
 from network_world import TAG, Net, Node, identity, until
 from omninode.errors import Malformed
 from omninode.node.net import handshakes, hardening, serving, session
@@ -20,10 +22,12 @@ from omninode.node.net.framing import encode_frame
 from omninode.node.net.hello import HELLO_PROTOCOL
 from omninode.node.net.limits import STREAMS_PER_CONNECTION_MAX
 from omninode.node.net.settings import Plane, TcpAddress
-from peer_attacks import ATTACKS, TWO_GIGABYTES, Attacker, attack, attacker
+from peer_attacker import ATTACKS, TWO_GIGABYTES, Attacker, attack, attacker
 
 ASK = "/omninode/ask/1"
 MALLORY = identity(15)
+KINDS = (peer_attacks, peer_floods)
+"""Each of them adds to `ATTACKS`."""
 
 
 class LocalVictim:

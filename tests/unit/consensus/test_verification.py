@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from omninode.bls import BeaconKey
 from omninode.consensus.types import (
     Block,
     Certificate,
@@ -17,15 +18,20 @@ from omninode.consensus.types import (
     ValidatorSet,
     Vote,
     VoteKind,
+    VotesSeen,
+    beacon_message,
     body_root,
     genesis_header,
     vote_digest,
+    votes_seen_root,
 )
 from omninode.consensus.verification import (
     FORGERY_PENALTY,
+    check_beacon,
     check_certificate,
     check_proposal_shape,
     check_vote,
+    is_whole,
 )
 from omninode.crypto import GROUP_ORDER, ZERO_HASH, SigningKey, keccak256
 from omninode.errors import PeerFault
@@ -244,3 +250,45 @@ def test_a_proposal_whose_parts_belong_together_is_good() -> None:
 )
 def test_a_proposal_whose_parts_do_not_is_its_senders_fault(bad: Proposal) -> None:
     assert refusal(check_proposal_shape, bad).reason == "bad_proposal"
+
+
+def header_of(index: int, validators: ValidatorSet, **fields: Any) -> Header:
+    genesis = genesis_header(GENESIS, time_ms=1, app_hash=ZERO_HASH, valset_hash=validators.hash)
+    return replace(genesis, view=7, proposer=index, **fields)
+
+
+def test_a_beacon_proof_is_its_leaders() -> None:
+    keys = [BeaconKey(bytes(31) + bytes((n + 1,))) for n in range(2)]
+    members = [
+        replace(member, beacon_key=key.public_key)
+        for member, key in zip(SET.validators, keys, strict=False)
+    ]
+    mixed = ValidatorSet(0, (*members, *SET.validators[2:]), seed=GENESIS)
+    header = header_of(0, mixed)
+    proof = keys[0].sign(beacon_message(header))
+    check_beacon(replace(header, beacon_proof=proof), mixed)
+    check_beacon(header_of(2, mixed), mixed)
+    wrong = [
+        header,
+        replace(header, beacon_proof=proof[:-1]),
+        replace(header, beacon_proof=keys[1].sign(beacon_message(header))),
+        replace(header, beacon_proof=proof, view=8),
+        replace(header, beacon_proof=proof, parent_beacon=BLOCK),
+        replace(header, beacon_proof=proof, proposer=1),
+        header_of(2, mixed, beacon_proof=proof),
+    ]
+    for bad in wrong:
+        with pytest.raises(PeerFault, match="beacon"):
+            check_beacon(bad, mixed)
+
+
+def test_a_block_is_what_its_header_names() -> None:
+    seen = (VotesSeen(3, b"\1"),)
+    header = header_of(0, SET, body_root=body_root((BLOCK,)), votes_seen_root=votes_seen_root(seen))
+    assert is_whole(Block(header, (BLOCK,), seen))
+    for other in (
+        Block(header, (), seen),
+        Block(header, (BLOCK,), ()),
+        Block(header, (BLOCK,), (VotesSeen(3, b"\2"),)),
+    ):
+        assert not is_whole(other)

@@ -107,3 +107,16 @@ def test_a_missing_guard_stops_the_start_and_makes_no_log(tmp_path: Path) -> Non
 def test_measures_the_disk(tmp_path: Path) -> None:
     assert 0 < measure_sync_ms(tmp_path) < 10_000
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_floor_is_of_an_epoch(tmp_path: Path, guard_path: Path) -> None:
+    """Views go on over epochs, but fillers may have come further than the next epoch begins."""
+    SignerGuard.rearm(guard_path, floor_epoch=3, floor_view=40).close()
+    log, _ = VoteLog.open(tmp_path / "wal", guard_path)
+    assert log.floor_view(3) == 40
+    assert log.floor_view(4) == 0
+    assert log.floor_view(2) > 2**62, "nothing at all in epochs before"
+    log.close()
+    log, _ = VoteLog.open(tmp_path / "wal", None)
+    assert log.floor_view(3) == 0
+    log.close()

@@ -7,8 +7,8 @@ Rules
     J1. What was acknowledged is final, in one place, on every node; or provably expired: chain time
         has passed its nonce by the window, and no block holds it (PROTOCOL.md P8). Then the node
         that took it says so, and others say so or that they never saw it.
-    J2. A transaction counts once: where a block has it again, it is ignored (PROTOCOL.md P4). An
-        account uses a nonce once.
+    J2. A transaction counts once: where a block has it again, or too late, it is ignored
+        (PROTOCOL.md P4). An account uses a nonce once.
     J3. Trades are numbered without gaps. No order fills more than its size, at a price worse than
         its limit, or against its own side.
     J4. A client's answer about a final transaction names the place where the chain has it.
@@ -115,9 +115,11 @@ class Chain:
         self.height, self.time_ms = block["height"], block["time_ms"]
         for index, transaction in enumerate(block["transactions"]):
             name = transaction["hash"]
-            first = self.places.setdefault(name, (self.height, index))
-            is_ignored = transaction["code"] == "ignored"
-            assert is_ignored != (first == (self.height, index)), f"{transaction}, first {first}"
+            if transaction["code"] != "ignored":
+                assert name not in self.places, f"{name} counts at {self.places[name]} and here"
+                self.places[name] = (self.height, index)
+            elif transaction["reason"] != "nonce_out_of_window":
+                assert name in self.places, f"{transaction} is ignored and was never before"
         # Orders first: an event of an order shows it as it is after the block's trades.
         for event in block["events"]:
             if event["event"] == "order" and event["order_id"] not in self._orders:

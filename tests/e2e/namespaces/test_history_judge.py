@@ -28,8 +28,8 @@ NODES = ("node0", "node1")
 START_MS = 1_000_000
 
 
-def transaction(name: str, code: str = "ok") -> dict[str, Any]:
-    return {"hash": name, "code": code}
+def transaction(name: str, code: str = "ok", reason: str = "") -> dict[str, Any]:
+    return {"hash": name, "code": code, "reason": reason}
 
 
 def order(name: str, account: str, side: str, price: str, filled: str) -> dict[str, Any]:
@@ -78,7 +78,11 @@ def blocks() -> list[dict[str, Any]]:
         {
             "height": 3,
             "time_ms": START_MS + NONCE_WINDOW_MS + 2_000,
-            "transactions": [transaction("bid", "ignored"), transaction("gift")],
+            "transactions": [
+                transaction("bid", "ignored", "nonce_used"),
+                transaction("gift"),
+                transaction("late", "ignored", "nonce_out_of_window"),
+            ],
             "events": [
                 {
                     "event": "transfer",
@@ -144,7 +148,9 @@ Change = Callable[[list[dict[str, Any]]], object]
 WRONG_CHAINS: dict[str, Change] = {
     "a block is missing": lambda told: told.pop(1),
     "a transaction counts twice": lambda told: told[2]["transactions"][0].update(code="ok"),
-    "a new one is ignored": lambda told: told[0]["transactions"][0].update(code="ignored"),
+    "a new one is ignored": lambda told: told[0]["transactions"][0].update(
+        code="ignored", reason="nonce_used"
+    ),
     "a trade is missing": lambda told: told[1]["events"][0].update(trade_id=2),
     "a trade is told twice": lambda told: told[2]["events"].append(trade(1, "o2", "o1")),
     "an order fills twice": lambda told: told[2]["events"].append(trade(2, "o2", "o1")),

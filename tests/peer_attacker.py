@@ -12,7 +12,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import encode_varint_prefixed
 
-from network_world import until
+from network_world import TAG, Node, until
 from omninode.node.net.framing import encode_frame
 from omninode.node.net.hello import HELLO_PROTOCOL, Hello, encode_hello
 from omninode.node.net.host import build_host
@@ -22,6 +22,8 @@ from omninode.node.net.settings import TcpAddress
 from omninode.node.net.transport import dial
 
 MESH = "/meshsub/1.1.0"
+ASK = "/omninode/ask/1"
+"""A request protocol for tests within one process."""
 RUBBISH = b"\xc1 rubbish"
 TWO_GIGABYTES = (1 << 31).to_bytes(4, "big")
 
@@ -53,6 +55,30 @@ class Victim(Protocol):
     def score_of(self, peer: str) -> int:
         """Return the score of a peer."""
         ...
+
+
+class LocalVictim:
+    """A network of this process under attack."""
+
+    tag = TAG
+    topic = f"/omninode/orders/1/{TAG}"
+    ask = ASK
+    question = b"ok"
+    news = b"old"
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.id = node.id
+
+    @property
+    def tcp(self) -> TcpAddress:
+        return self.node.network._listener.addresses[0]
+
+    def has_let_in(self, peer: str) -> bool:
+        return peer in self.node.network.connected_peers()
+
+    def score_of(self, peer: str) -> int:
+        return int(self.node.info(peer).score)
 
 
 class Attacker:

@@ -46,6 +46,15 @@ SOCKET_WRITE_TIMEOUT_MS: Final = 5_000
 SOCKET_READ_BYTES: Final = 128 * 1024
 """Most that one read takes out of a socket; held per connection until it is decrypted."""
 
+SOCKET_TURN_READS: Final = 64
+"""Reads out of one socket (a message takes two) before other connections have their turn."""
+
+STRANGER_READS_PER_S: Final = 4_000
+"""Reads out of a stranger's socket each second. Overflow: TCP slows the sender."""
+
+STRANGER_READS_BURST: Final = 16_000
+"""The same at once."""
+
 DIAL_PATIENCE_MS: Final = 1_000
 """How long the higher id lets the lower dial first, so that one connection results."""
 

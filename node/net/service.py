@@ -25,6 +25,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from omninode.errors import BrokenInvariant, PeerFault
 from omninode.node.net.admission import Admission
+from omninode.node.net.allowance import Allowance
 from omninode.node.net.book import AddressBook
 from omninode.node.net.dialer import Dialer, read_persistent_peers
 from omninode.node.net.discovery import Discovery, DiscoveryPorts
@@ -42,6 +43,8 @@ from omninode.node.net.limits import (
     PEERS_REPLY_BYTES_MAX,
     PEERS_REQUEST_BYTES_MAX,
     PENALTY_BROKEN_STREAM,
+    STRANGER_READS_BURST,
+    STRANGER_READS_PER_S,
 )
 from omninode.node.net.peers import PeerInfo, PeerRecord, PeerTable, Verdict
 from omninode.node.net.places import address_group
@@ -224,6 +227,7 @@ class Network:
         self._admission.reserve(self._places_reserved())
         for session in self._sessions.all():
             session.set_planes(open_now=self._has_planes(session.peer))
+            self._set_pace(session)
             ip, is_guaranteed = session.socket.remote.host, self._table.is_guaranteed(session.peer)
             if is_guaranteed and session.holds_place:
                 self._admission.leave(ip)
@@ -414,6 +418,7 @@ class Network:
             has_planes=self._has_planes(peer),
         )
         connection.on_stream_fault = self._on_stream_fault
+        self._set_pace(session)
         refusal = self._why_not(session)
         if refusal:
             self._log.debug("peer turned away", peer=peer, reason=refusal)
@@ -461,6 +466,13 @@ class Network:
         finally:
             self._forget(session, record, was_ready=was_ready)
         await session.abort("connection ended")
+
+    def _set_pace(self, session: Session) -> None:
+        """Have a stranger's connection read at a bounded rate, so that none slows votes down."""
+        if self._table.is_guaranteed(session.peer):
+            session.socket.pace = None
+        elif session.socket.pace is None:
+            session.socket.pace = Allowance(STRANGER_READS_PER_S, burst=STRANGER_READS_BURST)
 
     def _has_planes(self, peer: PeerId) -> bool:
         return {peer, self.peer_id} <= self._validators

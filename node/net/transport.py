@@ -6,6 +6,8 @@ Rules
         encrypted but not sent would ruin the connection for everyone on it.
     S3. `abort` closes at once, whatever others are doing with the socket. It is the one way to be
         rid of a hung peer: libp2p's own disconnect first wants to write to it.
+    S4. Nobody reads for long without giving way to others, also if all of it is there already; who
+        has a pace is read no faster than that.
 
 Listening and dialling are done here too. libp2p's listener never gives a slot back when an inbound
 connection ends, and its dialler refuses a peer for a minute after one failure.
@@ -22,7 +24,12 @@ from libp2p.io.exceptions import ConnectionClosedError
 from typing_extensions import override
 
 from omninode.errors import ConfigError
-from omninode.node.net.limits import SOCKET_READ_BYTES, SOCKET_WRITE_TIMEOUT_MS
+from omninode.node.net.allowance import Allowance
+from omninode.node.net.limits import (
+    SOCKET_READ_BYTES,
+    SOCKET_TURN_READS,
+    SOCKET_WRITE_TIMEOUT_MS,
+)
 from omninode.node.net.private_network import KeyMismatch, PrivateChannel
 from omninode.node.net.settings import TcpAddress
 
@@ -38,6 +45,9 @@ class PeerSocket(ReadWriteCloser):
     def __init__(self, stream: trio.SocketStream, private_key: bytes | None = None) -> None:
         self._stream = stream
         self._channel = PrivateChannel(private_key) if private_key is not None else None
+        self.pace: Allowance | None = None
+        """How fast it is read, in pieces (S4); None for as fast as it comes."""
+        self._reads = 0
         self.has_other_key = False
         """Whether the other end turned out not to be of the same private network."""
         self._buffer = b""
@@ -69,6 +79,11 @@ class PeerSocket(ReadWriteCloser):
         Raises:
             ConnectionClosedError: The connection broke.
         """
+        self._reads += 1
+        if self._reads % SOCKET_TURN_READS == 0:
+            await trio.lowlevel.checkpoint()
+            if self.pace is not None:
+                await self.pace.spend(SOCKET_TURN_READS)
         if self._taken < len(self._buffer):
             return True
         try:

@@ -14,44 +14,19 @@ from libp2p.exceptions import BaseLibp2pError
 
 import peer_attacks
 import peer_floods
-from network_world import TAG, Net, Node, identity, until
+from network_world import Net, Node, identity, until
 from omninode.errors import Malformed
 from omninode.node.net import handshakes, hardening, serving, session
 from omninode.node.net import requests as net_requests
 from omninode.node.net.framing import encode_frame
 from omninode.node.net.hello import HELLO_PROTOCOL
 from omninode.node.net.limits import STREAMS_PER_CONNECTION_MAX
-from omninode.node.net.settings import Plane, TcpAddress
-from peer_attacker import ATTACKS, TWO_GIGABYTES, Attacker, attack, attacker
+from omninode.node.net.settings import Plane
+from peer_attacker import ASK, ATTACKS, TWO_GIGABYTES, Attacker, LocalVictim, attack, attacker
 
-ASK = "/omninode/ask/1"
 MALLORY = identity(15)
 KINDS = (peer_attacks, peer_floods)
 """Each of them adds to `ATTACKS`."""
-
-
-class LocalVictim:
-    """A network of this process under attack."""
-
-    tag = TAG
-    topic = f"/omninode/orders/1/{TAG}"
-    ask = ASK
-    question = b"ok"
-    news = b"old"
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.id = node.id
-
-    @property
-    def tcp(self) -> TcpAddress:
-        return self.node.network._listener.addresses[0]
-
-    def has_let_in(self, peer: str) -> bool:
-        return peer in self.node.network.connected_peers()
-
-    def score_of(self, peer: str) -> int:
-        return int(self.node.info(peer).score)
 
 
 @attack

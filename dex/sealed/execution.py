@@ -50,7 +50,11 @@ from omninode.dex.orders import (
 from omninode.dex.outcomes import BlockInput, ItemResult
 from omninode.dex.sealed.clearing import clear_batch
 from omninode.dex.sealed.commitment import make_commitment
-from omninode.dex.sealed.limits import COMMITS_PER_ACCOUNT_MAX, COMMITS_PER_MARKET_MAX
+from omninode.dex.sealed.limits import (
+    COMMITS_PER_ACCOUNT_MAX,
+    COMMITS_PER_BATCH_MAX,
+    COMMITS_PER_MARKET_MAX,
+)
 from omninode.dex.sealed.state import CLOSED, OPEN, WAITING, Batch, SealedOrder
 from omninode.dex.settlement import take_hold
 from omninode.dex.state import Context, State
@@ -81,6 +85,8 @@ def commit_sealed(state: State, context: Context, action: CommitSealed) -> ItemR
     batch = sealed.collecting or Batch(context.height, first_ms=context.time_ms)
     if sealed.count_in_batch(batch.number, action.market) >= COMMITS_PER_MARKET_MAX:
         raise Rejected("batch_full", f"at most {COMMITS_PER_MARKET_MAX} for one market")
+    if sealed.count_in_batch(batch.number) >= COMMITS_PER_BATCH_MAX:
+        raise Rejected("batch_full", f"at most {COMMITS_PER_BATCH_MAX} in one batch")
     account = state.accounts.find(context.account, action.subaccount)
     if account is None or account.free(market.spec.quote_asset) < bond:
         raise Rejected("insufficient_balance", f"not enough free {market.spec.quote} for the bond")

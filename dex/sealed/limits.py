@@ -10,5 +10,8 @@ COMMITS_PER_ACCOUNT_MAX: Final = 64
 COMMITS_PER_MARKET_MAX: Final = 2_000
 """Most commitments of one market in one batch, and so most reveals; the next is `batch_full`."""
 
+COMMITS_PER_BATCH_MAX: Final = 5_000
+"""Most commitments of one batch, which one block clears; the next is `batch_full`."""
+
 LEADERS_MAX: Final = 32
 """Most leaders that genesis may ask a window to have."""

@@ -116,8 +116,8 @@ class Sealed:
         """Return how many commitments of an address are not cleared."""
         return len(self._of_owner.get(address, ()))
 
-    def count_in_batch(self, batch: int, market: str) -> int:
-        """Return how many commitments a batch has in a market."""
+    def count_in_batch(self, batch: int, market: str = "") -> int:
+        """Return how many commitments a batch has, in a market or in all."""
         return self._in_batch.get((batch, market), 0)
 
     def orders_of(self, batch: int) -> list[SealedOrder]:
@@ -137,23 +137,25 @@ class Sealed:
 
     def add(self, entry: SealedOrder) -> None:
         """Take in a commitment."""
-        owner, place = entry.account.owner.address, (entry.batch, entry.market)
+        owner = entry.account.owner.address
         self.by_commit[entry.transaction_hash] = entry
         self.by_order_id[entry.order_id] = entry
         self._of_owner.setdefault(owner, {})[entry.order_id] = entry
-        self._in_batch[place] = self._in_batch.get(place, 0) + 1
+        for place in ((entry.batch, entry.market), (entry.batch, "")):
+            self._in_batch[place] = self._in_batch.get(place, 0) + 1
 
     def remove(self, entry: SealedOrder) -> None:
         """Forget an order that was cleared or burnt."""
-        owner, place = entry.account.owner.address, (entry.batch, entry.market)
+        owner = entry.account.owner.address
         del self.by_commit[entry.transaction_hash]
         del self.by_order_id[entry.order_id]
         del self._of_owner[owner][entry.order_id]
         if not self._of_owner[owner]:
             del self._of_owner[owner]
-        self._in_batch[place] -= 1
-        if not self._in_batch[place]:
-            del self._in_batch[place]
+        for place in ((entry.batch, entry.market), (entry.batch, "")):
+            self._in_batch[place] -= 1
+            if not self._in_batch[place]:
+                del self._in_batch[place]
         self.changed_orders[entry.transaction_hash] = None
 
     def clear_changes(self) -> None:

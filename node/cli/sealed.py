@@ -157,7 +157,12 @@ class Lane:
         except KeyboardInterrupt:
             note(self._advice(secret))
             raise
-        return {**done[secret.order_id], "fills": self._fills(secret.order_id)}
+        ended = done[secret.order_id]
+        if ended.get("reason") == "not_revealed":
+            failed = rejected("the order", "not_revealed", ended)
+            failed.hint = "its window closed before the reveal was executed; its bond is lost"
+            raise failed
+        return {**ended, "fills": self._fills(secret.order_id)}
 
     def resume(self, order_id: str | None) -> list[dict[str, Any]]:
         """Reveal what waits for it; return the orders as they are then.

@@ -33,7 +33,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "fok_unfillable": "the book can not fill the order whole",
     "bond_too_small": "the bond is below the least one, or too small for the order",
     "too_many_commits": "the account has as many sealed orders as it may",
-    "batch_full": "the batch has as many sealed orders in this market as it may",
+    "batch_full": "the batch has as many sealed orders, in this market or in all, as it may",
     "unknown_commit": "no commitment of this account waits by that hash",
     "window_not_open": "the reveal window of its batch is not open",
     "wrong_commitment": "it is not the order that was committed",

@@ -301,6 +301,23 @@ def test_an_account_has_so_many_commitments(lane: Lane) -> None:
     assert lane.commit(ALICE, BUY)[1].code == "ok"
 
 
+@pytest.mark.parametrize("name", ["COMMITS_PER_MARKET_MAX", "COMMITS_PER_BATCH_MAX"])
+def test_a_batch_has_so_many_commitments(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(f"omninode.dex.sealed.execution.{name}", 2)
+    assert [lane.commit(who, BUY)[1].reason for who in (ALICE, BOB, CAROL)] == [
+        "",
+        "",
+        "batch_full",
+    ]
+    other = order("buy", "1", "3000", market=ETH)
+    expected = "" if name == "COMMITS_PER_MARKET_MAX" else "batch_full"
+    assert lane.commit(CAROL, other)[1].reason == expected
+    lane.open_window()
+    assert lane.commit(CAROL, BUY)[1].reason == ""
+
+
 def test_a_session_key_that_may_trade_may_seal(lane: Lane) -> None:
     lane.do(ALICE, ApproveAgent(AGENT, "", ("cancel",), lane.now_ms + 60_000))
     assert lane.commit(ALICE, BUY, agent=AGENT)[1].reason == "not_authorised"

@@ -75,7 +75,7 @@ async def test_the_node_survives(name: str, net: Net, monkeypatch: pytest.Monkey
         (serving, "PLANE_WAIT_MS"),
     ):
         monkeypatch.setattr(module, constant, 1_500)
-    victim, honest = await net.pair()
+    victim, honest = await net.pair(ping_timeout_ms=5_000)
     _ask(victim)
     _ask(honest)
     victim.network.subscribe("orders", _hear)

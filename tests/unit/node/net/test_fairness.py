@@ -22,7 +22,7 @@ async def test_a_flood_of_tiny_frames_is_read_slowly_and_votes_are_not(
 ) -> None:
     monkeypatch.setattr(service, "STRANGER_READS_PER_S", PER_S)
     monkeypatch.setattr(service, "STRANGER_READS_BURST", BURST)
-    victim, honest = await net.pair()
+    victim, honest = await net.pair(ping_timeout_ms=5_000)
     async with attacker(LocalVictim(victim), identity(15)) as mallory:
         await mallory.hello()
 

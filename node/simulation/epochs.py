@@ -76,9 +76,9 @@ class EpochChain(HashChain):
 class Sets:
     """The set of each epoch: some honest validators gain power, and lose it again."""
 
-    def __init__(self, first: ValidatorSet, faulty: Iterable[int]) -> None:
+    def __init__(self, first: ValidatorSet, weak: Iterable[int]) -> None:
         self._first = first
-        self._faulty = frozenset(faulty)
+        self._weak = frozenset(weak)
         self._made = {0: first}
 
     def of(self, epoch: int) -> ValidatorSet:
@@ -87,7 +87,7 @@ class Sets:
         if made is None:
             members = []
             for index, validator in enumerate(self._first.validators):
-                gain = 0 if index in self._faulty else (epoch * 5 + index * 3) % 4
+                gain = 0 if index in self._weak else (epoch * 5 + index * 3) % 4
                 power = validator.power + gain
                 members.append(replace(validator, power=power, weight=power))
             seed = hashlib.sha256(self._first.seed + epoch.to_bytes(8, "big")).digest()

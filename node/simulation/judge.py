@@ -12,6 +12,7 @@ from omninode.node.simulation.oracles import (
     Agreement,
     GuardModel,
     Once,
+    Seals,
     Violation,
     VoteBook,
     check_evidence,
@@ -42,6 +43,7 @@ class Judge:
         self._may_fork = schedule.profile is Profile.OVERLOAD
         self.agreement = Agreement()
         self.once = Once()
+        self.seals = Seals()
         self.guards = {i: GuardModel(i) for i in schedule.honest}
         self.book = VoteBook() if self._may_fork else None
         self.convicted: set[int] = set()
@@ -89,6 +91,7 @@ class Judge:
         self.agreement.executed(height, app_hash)
         if self.agreement.fork_at is None:
             self.once.block(height, block.transaction_ids, node.machine.effective())
+            self.seals.executed(block.header, node.machine.following)
 
     def replay(self, simulator: Simulator, node: Node) -> None:
         """Judge that a core rebuilt from the log knows what the live one knows."""

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from omninode.consensus.core import Core
-from omninode.consensus.types import Block, Certificate, Vote, VoteKind
+from omninode.consensus.types import (
+    Block,
+    Certificate,
+    Header,
+    NextEpoch,
+    Seal,
+    Vote,
+    VoteKind,
+)
 
 FINAL_VIEWS, VIEWS_BEHIND, VIEWS_AHEAD = 16, 64, 32
 """The views in which a contradiction must not be missed: some final ones, and around the own."""
@@ -90,6 +98,25 @@ class Once:
         """Take what a client was told."""
         if transaction_id not in self.executed:
             self.acknowledged.add(transaction_id)
+
+
+@dataclass
+class Seals:
+    """Every block whose leader had executed the epoch's cut seals the epoch, and no other (P6)."""
+
+    decided: dict[int, Seal] = field(default_factory=dict)
+    """By epoch, what executing its cut decided."""
+
+    def executed(self, header: Header, following: NextEpoch | None) -> None:
+        """Take an executed block, and what the state decided then."""
+        seal = self.decided.get(header.epoch)
+        is_due = seal is not None and header.executed_height >= seal.cut_height
+        if header.seal != (seal if is_due else None):
+            raise Violation(f"wrong or missing seal at height {header.height}")
+        if following is not None:
+            known = self.decided.setdefault(header.epoch, following.seal)
+            if known != following.seal:
+                raise Violation(f"two ends of epoch {header.epoch} at height {header.height}")
 
 
 @dataclass

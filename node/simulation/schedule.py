@@ -137,6 +137,13 @@ class Schedule:
         bad = sum(self.powers[i] for i in self.faults)
         return [i for i in self.honest if 3 * (bad + self.powers[i]) < sum(self.powers)]
 
+    @property
+    def weak(self) -> set[int]:
+        """The validators that must gain no power from one epoch to the next."""
+        if self.profile is Profile.OUTAGE:
+            return set(range(len(self.powers)))
+        return {*self.faults} | ({self.victim} if self.victim is not None else set())
+
     def reachable(self, a: tuple[int, int], b: tuple[int, int], now_ms: int) -> bool:
         """Whether two instances hear one another now."""
         for partition in self.partitions:

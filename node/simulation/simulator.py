@@ -97,7 +97,7 @@ class Simulator:
         self.counts = Counts(byzantine=len(schedule.faults))
         self.chronicle = Chronicle(tell)
         self.validators = _validator_set(schedule)
-        self.sets = Sets(self.validators, schedule.faults)
+        self.sets = Sets(self.validators, schedule.weak)
         self.workload.begin(self.sets if schedule.has_epochs else None)
         self.genesis = genesis_header(
             GENESIS_HASH,

@@ -24,7 +24,7 @@ from omninode.consensus.messages import TimerId, TimerKind
 from omninode.consensus.own_votes import OwnVotes
 from omninode.consensus.records import WalRecord, WalVote
 from omninode.consensus.state import State
-from omninode.consensus.types import Block, Certificate, ValidatorSet, Vote, VoteKind
+from omninode.consensus.types import Block, Certificate, Seal, ValidatorSet, Vote, VoteKind
 from omninode.dex.nonces import Nonces
 from omninode.node.simulation.disk import Disk, Place
 from omninode.node.simulation.exchange_machine import ExchangeMachine, ExchangeWorkload
@@ -257,6 +257,39 @@ class CountsTwice(Core):
         return votes[vote.block_hash]
 
 
+class _NeverSealing(State):
+    __slots__ = ()
+
+    def seal_due(self, executed_height: int) -> Seal | None:
+        return None
+
+
+class NoSeal(Core):
+    """Does not end an epoch whose cut it has executed."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._state.__class__ = _NeverSealing
+
+
+class KeepsPowers(Core):
+    """Counts the votes of a new epoch by the powers of the old one."""
+
+    def begin_epoch(self, me: int | None, *, vote_floor_view: int = 0) -> None:
+        old = self._state.validators
+        super().begin_epoch(me, vote_floor_view=vote_floor_view)
+        stale = msgspec.structs.replace(self._state.validators, validators=old.validators)
+        self._state.validators = stale
+
+
+class LateAmnesia(Core):
+    """Finds its votes again after a restart in the first epoch only."""
+
+    def replay(self, record: WalRecord) -> None:
+        if not isinstance(record, WalVote) or self.epoch == 0:
+            super().replay(record)
+
+
 class _AnyNonce(Nonces):
     def use(self, key: bytes) -> bool:
         super().use(key)
@@ -292,7 +325,7 @@ MUTANTS = {
     "count-heads": Mutant(Profile.MIXED, 1, CountHeads),
     "no-skip-check": Mutant(Profile.MIXED, 34, NoSkipCheck),
     "loose-quorum": Mutant(Profile.MIXED, 0, LooseQuorum),
-    "no-advance": Mutant(Profile.MIXED, 1, NoAdvance),
+    "no-advance": Mutant(Profile.MIXED, 2, NoAdvance),
     "no-retry": Mutant(Profile.MIXED, 0, NoRetry),
     "amnesia": Mutant(Profile.STORM, 0, Amnesia),
     "send-before-sync": Mutant(Profile.STORM, 60, node_class=SendBeforeSync),
@@ -300,10 +333,13 @@ MUTANTS = {
     "no-bodies": Mutant(Profile.LOST_DISK, 4, NoBodies),
     "no-halt": Mutant(Profile.BIT_FLIP, 0, NoHalt),
     "no-hash-check": Mutant(Profile.BIT_FLIP, 0, NoHashCheck),
-    "trusts-sync": Mutant(Profile.MIXED, 94, TrustsSync),
+    "trusts-sync": Mutant(Profile.MIXED, 93, TrustsSync),
     "no-evidence": Mutant(Profile.MIXED, 1, NoEvidence),
     "frames-honest": Mutant(Profile.MIXED, 1, FramesHonest),
     "counts-twice": Mutant(Profile.MIXED, 0, CountsTwice),
+    "no-seal": Mutant(Profile.MIXED, 1, NoSeal),
+    "keeps-powers": Mutant(Profile.MIXED, 5, KeepsPowers),
+    "late-amnesia": Mutant(Profile.STORM, 1, LateAmnesia),
     "reuses-nonces": Mutant(Profile.MIXED, 3, tier=Tier.WHOLE, workload=ReusesNonces),
 }
 

@@ -215,9 +215,9 @@ class Inbox:
         check_proposal_shape(proposal)
         if not self._core.wants_proposal(proposal):
             return 0
-        units = self._check_late_votes(proposal)
         check_vote(proposal.vote, self._validators, self._genesis_hash)
         check_beacon(header, self._validators)
+        units = self._check_late_votes(proposal)
         parent = proposal.parent_certificate
         if parent is not None and self._core.wants_certificate(parent):
             check_certificate(parent, self._validators, self._genesis_hash)

@@ -20,7 +20,7 @@ from omninode.consensus.types import Block, Validator, ValidatorSet
 from omninode.crypto import keccak256
 from omninode.dex.genesis import EpochParams, GenesisAsset, GenesisStaking
 from omninode.dex.outcomes import BlockInput, BlockOutcome, EpochCut
-from omninode.encoding import encode
+from omninode.encoding import decode, encode
 from omninode.errors import PeerFault
 
 Members = tuple[tuple[int, int], ...]
@@ -431,3 +431,22 @@ async def test_epochs_of_a_real_stake_turn(world: World, mock_clock: MockClock) 
     assert {node.state.exchange.state.validator_set.epoch for node in nodes} == {
         nodes[0].core.epoch
     }
+
+
+async def test_a_forged_late_vote_costs_its_leader(world: World, mock_clock: MockClock) -> None:
+    nodes = await world.start_armed()
+    kind: Any = msg.Message
+
+    def bend(_sender: str, receiver: str, frame: bytes) -> bytes:
+        if receiver != "peer3" or b"\xa8proposal" not in frame[:12]:
+            return frame
+        proposal = decode(frame, kind, size_max=len(frame)).proposal
+        forged = [replace(late, signature=proposal.vote.signature) for late in proposal.late_votes]
+        return encode(msg.ProposalMessage(replace(proposal, late_votes=tuple(forged))))
+
+    world.hub.bend_frame = bend
+    await world.grow(nodes[0], 8, others=nodes)
+    assert {(receiver, reason) for receiver, _, reason in world.hub.faults} == {
+        ("peer3", "bad_signature")
+    }
+    world.agree()

@@ -15,7 +15,7 @@ SPEC = Path(__file__).resolve().parent.parent / "docs" / "spec"
 
 @dataclass(frozen=True)
 class Network:
-    """The constants of one module of `models.qnt`."""
+    """The constants of one module of `models.qnt` or `scenarios.qnt`."""
 
     powers: list[list[int]]
     byzantine: frozenset[int]
@@ -52,8 +52,8 @@ class State:
 
 
 def network(model: str) -> Network:
-    """Read a module's constants out of `models.qnt`."""
-    text = (SPEC / "models.qnt").read_text()
+    """Read a module's constants."""
+    text = "".join((SPEC / name).read_text() for name in ("models.qnt", "scenarios.qnt"))
     found = re.search(rf"module {model} \{{(.*?)\n\}}", text, re.DOTALL)
     assert found is not None, f"no module {model}"
     constants = found[1]

@@ -49,7 +49,7 @@ def test_the_kept_traces_show_what_matters() -> None:
 def test_the_core_does_what_the_specification_says(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert replay(path, path.name.split("-")[0], monkeypatch) > 20
+    assert replay(path, path.name.split("-")[0], monkeypatch) >= 5
 
 
 @pytest.mark.slow

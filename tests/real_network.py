@@ -27,6 +27,7 @@ from omninode.dex.genesis import (
     GenesisBalance,
     check_genesis,
 )
+from omninode.dex.sealed.terms import GenesisSealed
 from omninode.errors import UserError
 from omninode.node.client import RpcClient
 from omninode.node.config import NodeConfig
@@ -50,6 +51,9 @@ IDLE_BLOCK_INTERVAL_MS: Final = 500
 PORTS: Final = range(20_000, 32_000)
 """Below what systems give to outgoing connections: a node that is down keeps its ports."""
 PORTS_PER_NODE: Final = 3
+
+PATIENT: Final = GenesisSealed(collect_ms=5_000, window_ms=10_000)
+"""A batch waits for commands that a busy machine takes seconds to start."""
 
 TETHER: Final = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
@@ -516,6 +520,7 @@ def make_genesis(identities: Sequence[HomeIdentity], accounts: Sequence[SigningK
             for key in accounts
             for asset, amount in FUNDS
         ),
+        sealed=PATIENT,
     )
     check_genesis(genesis)
     return genesis

@@ -2,6 +2,7 @@
 
 `alice bob carol dave` are for people and scripts; buyers and sellers send the recorded order flow;
 `house` quotes the other markets; movers deposit from the settlement chain and withdraw to it.
+Stakers own the validators' stakes: `omninode stake exit --from staker-03` takes one back.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ CHAIN_ID: Final = "omninode-devnet"
 POWER: Final = 10_000
 """What each validator has staked at genesis, in XOM."""
 
-JAIL_VOTES_PPM: Final = 50_000
-"""A validator on a crowded machine that votes late is not jailed; one that is gone is."""
+JAIL_VOTES_PPM: Final = 0
+"""Nobody is jailed: of four validators a jail would leave three, who must all agree then, and a
+crowded machine keeps one of them silent for an epoch easily."""
 
 RESERVE_XOM: Final = "1000000"
 EPOCH_MS: Final = 30_000

@@ -101,9 +101,10 @@ class World:
         return plan_of(self.genesis, self.deployer.address, self.chain.first_nonce)
 
     def relayers(self) -> list[bytes]:
-        """Return the accounts that pay for the validators' checkpoints."""
+        """Return the accounts that pay for the validators' checkpoints, and the stakes' owners."""
         found = (keystore_address(node.home.relayer_keystore) for node in self.nodes)
-        return [address for address in found if address is not None]
+        owners = [key.address for key in _stakers(self.seed, len(self.nodes)).values()]
+        return [address for address in found if address is not None] + owners
 
 
 @contextmanager
@@ -203,7 +204,7 @@ def _make(home: Home, layout: Layout) -> World:
     text = genesis.to_json().decode()
     for node in nodes:
         write_genesis(node.home, text)
-    _write_keystores(home, keys)
+    _write_keystores(home, keys | _stakers(seed, layout.validators))
     world = World(home, genesis, seed, base_port, chain, nodes, keys, is_new=True)
     _write_configs(world, [identity.peer_id for identity in identities])
     _write_document(world)
@@ -233,6 +234,12 @@ def _nodes(home: Home, count: int, base_port: int) -> tuple[DevnetNode, ...]:
 
 def _address(key: SigningKey) -> str:
     return checksum_address(key.address)
+
+
+def _stakers(seed: int, validators: int) -> dict[str, SigningKey]:
+    """Return the keys that own the stakes of genesis, by name."""
+    names = [accounts.staker(index) for index in range(validators)]
+    return {name: accounts.derive_key(seed, name) for name in names}
 
 
 def _write_keystores(home: Home, keys: dict[str, SigningKey]) -> None:

@@ -13,7 +13,14 @@ from omninode.crypto import checksum_address
 from omninode.dex.exchange import Exchange
 from omninode.errors import ConfigError, UserError
 from omninode.node.config_file import load_config
-from omninode.node.devnet.accounts import HOUSE, MOVERS, PEOPLE, TRADERS_PER_SIDE, derive_key
+from omninode.node.devnet.accounts import (
+    HOUSE,
+    MOVERS,
+    PEOPLE,
+    TRADERS_PER_SIDE,
+    derive_key,
+    staker,
+)
 from omninode.node.devnet.layout import WorldOptions
 from omninode.node.devnet.world import World, opened_world
 from omninode.node.home import Home
@@ -73,7 +80,11 @@ def test_keystores_open_with_the_password_beside_them(world: World) -> None:
     password = (folder / "password").read_text().strip()
     entries = {entry.name: entry for entry in list_keystores(folder)}
     assert set(entries) >= {*PEOPLE, HOUSE}
-    assert len(entries) == len(PEOPLE) + 1 + 2 * TRADERS_PER_SIDE + len(MOVERS)
+    stakers = [staker(index) for index in range(len(world.nodes))]
+    assert set(entries) >= {*stakers}
+    assert len(entries) == len(PEOPLE) + 1 + 2 * TRADERS_PER_SIDE + len(MOVERS) + len(stakers)
+    owners = [entry.owner for entry in world.genesis.validators]
+    assert owners == [checksum_address(derive_key(world.seed, name).address) for name in stakers]
     for name in ("alice", "seller-03"):
         assert read_keystore(entries[name].path, password).secret == world.keys[name].secret
 

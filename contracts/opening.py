@@ -68,6 +68,30 @@ def open_chain_side(
     if terms is None:
         raise ValueError("a network without settlement")
     abi = SettlementAbi(domain.contract)
+    sources = _open_sources(settings, exchange, abi, on_call)
+    confirmed = ConfirmedLog(store, column=column, domain=domain, start_block=terms.start_block)
+    follower = Follower(
+        sources,
+        abi=abi,
+        confirmed=confirmed,
+        confirmations=terms.confirmations,
+        poll_interval_s=settings.poll_interval_s,
+        on_change=on_change,
+    )
+    relay = None
+    if payer is not None and me is not None:
+        account = GasAccount(payer, store, column=column, chain_id=domain.chain_id)
+        relay = _make_relay(account, exchange, me, abi=abi, follower=follower)
+    return ChainSide(follower, confirmed, relay)
+
+
+def _open_sources(
+    settings: ChainSettings,
+    exchange: Exchange,
+    abi: SettlementAbi,
+    on_call: Callable[[Call], None],
+) -> list[Source]:
+    rules, bridge = exchange.rules, exchange.state.bridge
     words, epoch = validator_set_words(rules.validator_set), rules.validator_set.epoch
     made_with = ContractTerms(
         tokens=tuple(parse_address(asset.token) for asset in rules.assets if asset.token),
@@ -80,41 +104,32 @@ def open_chain_side(
         Endpoint(url, timeout_s=settings.request_timeout_s, on_call=on_call)
         for url in settings.endpoints
     ]
-    sources = [
+    return [
         Source(
             endpoint,
             abi=abi,
-            domain=domain,
+            domain=bridge.domain,
             terms=made_with,
             later_set_hash=bridge.handovers.set_hash,
         )
         for endpoint in endpoints
     ]
-    confirmed = ConfirmedLog(store, column=column, domain=domain, start_block=terms.start_block)
-    follower = Follower(
-        sources,
-        abi=abi,
-        confirmed=confirmed,
-        confirmations=terms.confirmations,
-        poll_interval_s=settings.poll_interval_s,
-        on_change=on_change,
+
+
+def _make_relay(
+    account: GasAccount, exchange: Exchange, me: bytes, *, abi: SettlementAbi, follower: Follower
+) -> Relay:
+    bridge = exchange.state.bridge
+    errands = Errands(
+        abi,
+        certified=lambda: bridge.checkpoints.certified,
+        words=bridge.handovers.words_of,
+        handover=bridge.handovers.after,
+        proofs=bridge.stake_proofs.of,
     )
-    relay = None
-    if payer is not None and me is not None:
-        relay = Relay(
-            GasAccount(payer, store, column=column, chain_id=domain.chain_id),
-            abi=abi,
-            follower=follower,
-            errands=Errands(
-                abi,
-                certified=lambda: bridge.checkpoints.certified,
-                words=bridge.handovers.words_of,
-                handover=bridge.handovers.after,
-                proofs=bridge.stake_proofs.of,
-            ),
-            turn=partial(_turn, exchange, me),
-        )
-    return ChainSide(follower, confirmed, relay)
+    return Relay(
+        account, abi=abi, follower=follower, errands=errands, turn=partial(_turn, exchange, me)
+    )
 
 
 def _turn(exchange: Exchange, me: bytes) -> tuple[int | None, int]:

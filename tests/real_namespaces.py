@@ -30,6 +30,7 @@ FAKETIME: Final = "vendor/libfaketime/src/libfaketime.so.1"
 FIRST_PORT: Final = 36_650
 SWITCH_DEADLINE_S: Final = 10
 CONNECT_DEADLINE_S: Final = 20
+HEAL_DEADLINE_S: Final = 90
 
 DELAY_MS: Final = 100
 JITTER_MS: Final = 50
@@ -257,7 +258,10 @@ class NamespaceNetwork(RealNetwork):
         for node in self.hosts:
             if node.clock_file is not None:
                 node.move_clock(0)
-        super().heal()
+            if node.is_suspended:
+                node.resume()
+        self.start()
+        self.wait_height(self.height(), self.nodes, HEAL_DEADLINE_S)
 
     def part(self, *groups: Iterable[int]) -> None:
         """Cut both directions between hosts of different groups; a host in none has nobody."""
@@ -296,5 +300,5 @@ def namespace_network(
             held.enter_context(small_disk(node.home.data))
         held.callback(network.destroy)
         network.start()
-        network.wait_height(1, network.nodes)
+        network.wait_height(1, network.nodes, HEAL_DEADLINE_S)
         yield network

@@ -65,6 +65,10 @@ async def test_peers_validators_consensus_and_genesis(client: Client) -> None:
     validators = await client.call("omni_getValidators")
     assert validators["total_power"] == 10
     assert validators["validators"][0]["address"] == address(VALIDATOR)
+    assert validators["validators"][0]["score"] == "50"
+    assert validators["validators"][0]["status"] == "active"
+    asked = await client.reply("omni_getParticipation", {"address": address(VALIDATOR)})
+    assert asked.json()["error"]["data"]["reason"] == "no_staking"
     consensus = await client.call("omni_getConsensusState")
     assert consensus["leader"] == address(VALIDATOR)
     assert consensus["quorum"] == 7

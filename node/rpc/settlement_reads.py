@@ -12,7 +12,6 @@ from omninode.dex.bridge.evm import (
     checkpoint_digest,
     compact_signature,
     signer_bitmap,
-    validator_set_words,
 )
 from omninode.dex.documents import checkpoint_document, disagreement_document
 from omninode.dex.events import WithdrawalRequested
@@ -74,10 +73,12 @@ def settlement_document(node: Services) -> Document | None:
 def certified_document(node: Services, stored: StoredCheckpoint) -> Document:
     """Return a certified checkpoint as the contract takes it."""
     checkpoint, signatures = stored.certified.checkpoint, stored.certified.signatures
+    # Of an epoch that nobody needs any more the set is forgotten.
+    words = node.exchange.state.bridge.handovers.words_of(checkpoint.epoch) or ()
     return {
         **checkpoint_document(checkpoint),
         "digest": _hex(checkpoint_digest(checkpoint, node.exchange.state.bridge.domain)),
-        "set": [_hex(word) for word in validator_set_words(node.validators)],
+        "set": [_hex(word) for word in words],
         "bitmap": hex(signer_bitmap(index for index, _ in signatures)),
         "signatures": [_hex(compact_signature(signature)) for _, signature in signatures],
         "contract": contract_text(node),

@@ -1,8 +1,9 @@
 """A small JSON-RPC client for the command line: one connection, one call at a time.
 
-It blocks; a node calls itself by it in worker threads only. Every failure is a `UserError` with a stable reason:
-`node_unreachable`, `bad_response`, or what the node answered in `data.reason`. Nodes pass `eth_*`,
-`net_*` and `web3_*` on to the settlement chain; an error of that chain is an `EndpointError`.
+It blocks; a node calls itself by it in worker threads only. Every failure is a `UserError` with a
+stable reason: `node_unreachable`, `bad_response`, or what the node answered in `data.reason`. Nodes
+pass `eth_*`, `net_*` and `web3_*` on to the settlement chain; an error of that chain is an
+`EndpointError`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ const { values } = parseArgs({
 const SIMULATE = ["--backend=typescript", "--verbosity=1", `--seed=${values.seed}`];
 
 // Traces, their length, and what at least one of them must reach.
-const REACHED = ["someFinal", "threeFinal", "finalAfterNullified", "doubleProposal"];
+const REACHED = ["someFinal", "finalAfterNullified", "doubleProposal"];
 const SOUND = {
-  epochs: [150, 120, [...REACHED, "sealedByFiller", "epochChanged", "finalInNextEpoch"]],
-  four: [300, 60, REACHED],
+  epochs: [150, 120, [...REACHED, "threeFinal", "sealedByFiller", "epochChanged", "finalInNextEpoch"]],
+  four: [300, 60, [...REACHED, "threeFinal"]],
   weighted: [200, 60, REACHED],
   heavy: [250, 40, REACHED],
   third: [200, 40, REACHED],

@@ -15,7 +15,7 @@ from model_trace import SPEC, network, states
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.itf.json.gz"))
 FRESH = {"four": 60, "weighted": 60, "heavy": 40, "epochs": 120}
 """Steps of a trace, by model."""
-FRESH_COUNT = 12
+FRESH_COUNT = 8
 
 
 def replay(path: Path, model: str, patch: pytest.MonkeyPatch) -> int:

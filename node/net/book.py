@@ -84,6 +84,10 @@ class AddressBook:
         """Return the entries of one peer."""
         return tuple(self._entries.get(peer, ()))
 
+    def is_named(self, peer: PeerId) -> bool:
+        """Say whether the configuration names a peer."""
+        return any(entry.is_named for entry in self.of(peer))
+
     # --- What is known ----------------------------------------------------------------------------
 
     def name(self, address: TcpAddress) -> None:

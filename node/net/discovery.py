@@ -4,7 +4,9 @@ Rules
     Y1. This node dials until `outbound_peers` connections are its own choice (persistent peers, and
         a validator's fellow validators, count): who only waits to be dialled can be surrounded.
     Y2. It dials from the book: what answered lately first, then what the configuration names.
-    Y3. A validator dials every validator whose address it knows, and asks for those it does not.
+    Y3. A validator dials every validator whose address it knows, and asks for those it does not. It
+        dials and probes no strangers, unless the configuration names them or they came by
+        themselves: whom it dials learns where it is.
     Y4. Candidates are probed in the background: connect, let the peer prove its identity, hang up.
         What answers goes into the book. Probes are few, and rare for one address.
     Y5. Whoever this node has dialled is asked for peers at once, then some peer now and then, in
@@ -172,7 +174,8 @@ class Discovery:
         validator = self._book.due(now_ms=now_ms, wants=lambda p: p in fellows and wants(p))
         if validator is not None or self._own_connections() >= self._settings.outbound_peers:
             return validator
-        return self._book.due(now_ms=now_ms, wants=wants)
+        may_meet = self._book.is_named if self._is_validator() else lambda _peer: True
+        return self._book.due(now_ms=now_ms, wants=lambda p: may_meet(p) and wants(p))
 
     async def _dial(self, address: TcpAddress) -> None:
         try:
@@ -197,8 +200,10 @@ class Discovery:
         return chosen + len(self._dialling)
 
     def _fellow_validators(self) -> frozenset[PeerId]:
-        validators = self._ports.validators()
-        return validators - {self._local} if self._local in validators else frozenset()
+        return self._ports.validators() - {self._local} if self._is_validator() else frozenset()
+
+    def _is_validator(self) -> bool:
+        return self._local in self._ports.validators()
 
     def _is_kept(self, peer: PeerId) -> bool:
         """Say whether the dialler of persistent peers has a peer in its care."""
@@ -221,7 +226,10 @@ class Discovery:
 
     def _may_probe(self, candidate: TcpAddress) -> bool:
         """Say whether a candidate is worth a try, and no nuisance to who is there (Y4)."""
-        now_ms = self._ports.now_ms()
+        now_ms, peer = self._ports.now_ms(), candidate.peer_id
+        came_by_itself = self._sessions.ready(peer) is not None
+        if self._is_validator() and not (came_by_itself or peer in self._fellow_validators()):
+            return False
         is_known = any(entry.address == candidate for entry in self._book.of(candidate.peer_id))
         if (
             is_known

@@ -228,3 +228,16 @@ async def test_an_answer_in_bad_form_costs_who_gave_it(net: Net) -> None:
     two = await net.start(2, dials=(one,))
     await until(lambda: two.info(one).score < 0)
     assert two.info(one).last_error.startswith("bad_peers")
+
+
+async def test_a_validator_does_not_show_strangers_where_it_is(net: Net) -> None:
+    validators = _validators(1, 2)
+    one = await net.start(1, validator_peers=validators)
+    two = await net.start(2, dials=(one,), validator_peers=validators)
+    stranger = await net.start(3, bootstrap=(one.address,), validator_peers=validators)
+    await until(lambda: stranger.id in _book(one))
+    await until(lambda: len(two.info(one).planes) == 2)
+    await trio.sleep(1)
+    assert not two.knows(stranger)
+    assert stranger.id not in _book(two)
+    assert two.id not in {info.id for info in stranger.network.peers()}

@@ -19,11 +19,11 @@ const SIMULATE = ["--backend=typescript", "--verbosity=1", `--seed=${values.seed
 // Traces, their length, and what at least one of them must reach.
 const REACHED = ["someFinal", "finalAfterNullified", "doubleProposal"];
 const SOUND = {
-  epochs: [150, 120, [...REACHED, "threeFinal", "sealedByFiller", "epochChanged", "finalInNextEpoch"]],
-  four: [300, 60, [...REACHED, "threeFinal"]],
-  weighted: [200, 60, REACHED],
-  heavy: [250, 40, REACHED],
-  third: [200, 40, REACHED],
+  epochs: [100, 120, [...REACHED, "threeFinal", "sealedByFiller", "epochChanged", "finalInNextEpoch"]],
+  four: [200, 60, [...REACHED, "threeFinal"]],
+  weighted: [150, 60, REACHED],
+  heavy: [150, 40, REACHED],
+  third: [150, 40, REACHED],
 };
 
 // The invariant that must be seen broken.

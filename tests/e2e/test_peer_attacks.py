@@ -137,30 +137,31 @@ def poison(network: RealNetwork, victim: RealNode) -> list[PeerAddress]:
 
 @pytest.mark.parametrize("kind", ["poison", "huge", "rubbish"])
 async def test_lies_about_peers_are_not_believed(kind: str, shared_network: RealNetwork) -> None:
-    victim = shared_network.validators[0]
-    told = poison(shared_network, victim)
-    answer = {
-        "poison": encode(PeersReply(tuple(told))),
-        "huge": encode(PeersReply(tuple(told * 2_000))),
-        "rubbish": b"\xdd\xff\xff\xff\xff" + TWO_GIGABYTES,
-    }[kind]
-    async with trio.open_nursery() as nursery:
-        start = nursery.start
-        liar, asked = await start(
-            lambda task_status: lying(shared_network, victim, answer, task_status=task_status)
-        )
-        with trio.fail_after(30):
-            await asked.wait()
-        if kind != "poison":
-            daemon = Daemon(shared_network, victim)
-            await trio.to_thread.run_sync(
-                lambda: until(lambda: daemon.score_of(liar.peer_id) < 0, 10)
+    # A validator dials no strangers, so it is a node that only follows that meets the liar.
+    with shared_network.full_node(kind) as victim:
+        told = poison(shared_network, victim)
+        answer = {
+            "poison": encode(PeersReply(tuple(told))),
+            "huge": encode(PeersReply(tuple(told * 2_000))),
+            "rubbish": b"\xdd\xff\xff\xff\xff" + TWO_GIGABYTES,
+        }[kind]
+        async with trio.open_nursery() as nursery:
+            start = nursery.start
+            liar, asked = await start(
+                lambda task_status: lying(shared_network, victim, answer, task_status=task_status)
             )
-        await trio.sleep(2)
-        await trio.to_thread.run_sync(assert_well, shared_network, victim)
-        nursery.cancel_scope.cancel()
-    known = {row["peer_id"] for row in victim.call("omni_getPeers")["peers"]}
-    assert not known & {address.peer_id for address in told[:20]}
-    assert not victim.home.address_book.exists() or not any(
-        address.peer_id in victim.home.address_book.read_text() for address in told[:20]
-    )
+            with trio.fail_after(30):
+                await asked.wait()
+            if kind != "poison":
+                daemon = Daemon(shared_network, victim)
+                await trio.to_thread.run_sync(
+                    lambda: until(lambda: daemon.score_of(liar.peer_id) < 0, 10)
+                )
+            await trio.sleep(2)
+            await trio.to_thread.run_sync(assert_well, shared_network, victim)
+            nursery.cancel_scope.cancel()
+        known = {row["peer_id"] for row in victim.call("omni_getPeers")["peers"]}
+        assert not known & {address.peer_id for address in told[:20]}
+        assert not victim.home.address_book.exists() or not any(
+            address.peer_id in victim.home.address_book.read_text() for address in told[:20]
+        )

@@ -184,7 +184,7 @@ async def test_every_method_is_described_and_methods_of_later_are_absent(client:
     for entry in document["methods"]:
         assert entry["summary"]
         assert entry["description"]
-    for name in ("omni_getParticipation", "chat_rooms", "storage_add", "eth_sign"):
+    for name in ("chat_rooms", "storage_add", "eth_sign"):
         reply = (await client.reply(name, {})).json()
         assert reply["error"]["code"] == -32601
 

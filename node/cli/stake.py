@@ -65,8 +65,7 @@ def register(
     units = positive_decimal(amount, flag="--amount")
     owner = parse_address(account_address(account, keystore=keystore))
     home = current().home
-    with connect(rpc) as node:
-        access = open_access(node, home, is_named=rpc is not None)
+    with connect(rpc) as node, open_access(node, home, is_named=rpc is not None) as access:
         identity, shown = read_identity(home, access.terms, owner, validator_password_file)
     request = Request(
         "register", REGISTER, amount=units, brings=True, identity=identity, shown=shown
@@ -164,8 +163,12 @@ def status(
     from omninode.node.cli.staking import open_access, read_status
 
     owner = parse_address(account_address(account, keystore=keystore))
-    with connect(rpc) as node, shown_steps() as tell:
-        access = open_access(node, current().home, is_named=rpc is not None)
+    home = current().home
+    with (
+        connect(rpc) as node,
+        open_access(node, home, is_named=rpc is not None) as access,
+        shown_steps() as tell,
+    ):
         document: dict[str, Any] = trio.run(partial(read_status, access, owner, tell=tell))
     emit(document, lambda: _print_status(document))
 
@@ -186,8 +189,8 @@ def _send(
     from omninode.node.cli.staking import change_stake, open_access, plan_request
 
     key = unlock(account, keystore=keystore, password_file=password_file)
-    with connect(rpc) as node:
-        access = open_access(node, current().home, is_named=rpc is not None)
+    home = current().home
+    with connect(rpc) as node, open_access(node, home, is_named=rpc is not None) as access:
         with shown_steps() as tell:
             plan = trio.run(partial(plan_request, access, key, request, tell=tell))
         _confirm(plan.shown, yes=yes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -74,8 +76,9 @@ class Request:
         return f"the request to {self.kind}"
 
 
-def open_access(client: RpcClient, home: Home, *, is_named: bool) -> Access:
-    """Return whom to ask: the node, or while a home's own does not run, its chain's endpoint.
+@contextmanager
+def open_access(client: RpcClient, home: Home, *, is_named: bool) -> Iterator[Access]:
+    """Open whom to ask: the node, or while a home's own does not run, its chain's endpoint.
 
     So a validator can be registered before its node has started.
 
@@ -92,8 +95,9 @@ def open_access(client: RpcClient, home: Home, *, is_named: bool) -> Access:
     from omninode.node.funds.terms import settlement_terms
     from omninode.node.genesis_file import read_genesis
 
+    access: Access | None = None
     try:
-        return Access(client, settlement_terms(client.call("omni_getGenesis")), is_node=True)
+        access = Access(client, settlement_terms(client.call("omni_getGenesis")), is_node=True)
     except UserError as error:
         if is_named or error.reason != "node_unreachable" or not home.exists():
             raise
@@ -101,11 +105,15 @@ def open_access(client: RpcClient, home: Home, *, is_named: bool) -> Access:
         if not endpoints:
             error.hint = "name a running node of the network with --rpc"
             raise
+    if access is not None:
+        yield access
+        return
     import msgspec
 
     genesis = read_genesis(home.genesis)
     answer = {"genesis": msgspec.to_builtins(genesis), "genesis_hash": "0x" + genesis.hash.hex()}
-    return Access(EndpointClient(str(endpoints[0])), settlement_terms(answer), is_node=False)
+    with EndpointClient(str(endpoints[0])) as endpoint:
+        yield Access(endpoint, settlement_terms(answer), is_node=False)
 
 
 def read_identity(

@@ -147,9 +147,11 @@ def test_before_the_node_runs_the_chains_endpoint_is_asked(
     assert (code, reason) == (1, "node_unreachable")
     assert "--rpc" in text
     monkeypatch.setenv("OMNINODE_SETTLEMENT__ENDPOINTS", json.dumps([node.chain_url]))
-    # The genesis of this home names no staking; that is found out from its own file.
-    code, reason, _ = shell.refused("register", "--amount", "1500", rpc=False)
-    assert (code, reason) == (1, "no_staking")
+    code, document = shell.run("register", "--amount", "1500", rpc=False)
+    assert (code, document["state"]) == (0, "requested"), "no node is there to tell more"
+    assert SEND not in node.calls
+    with RpcClient(node.chain_url) as chain:
+        assert chain.call("eth_getTransactionByHash", [document["transaction"]]) is not None
 
 
 def test_a_home_of_another_network_registers_nothing(

@@ -410,6 +410,10 @@ class Core(Inspection):
         record = self._state.views.find(self.view)
         seen = record is not None and (record.proposal is not None or bool(record.notarizations))
         self._watch.passed(self.leader, proposal_seen=seen)
+        own = self._state.own
+        may_be_good = record is not None and record.proposal is not None and not record.invalid
+        if may_be_good and own is not None and NULLIFY in own.of(self.view):
+            self._pace.was_hasty()
 
     def _idle_wait_ms(self) -> int:
         """How long the leader may wait if it has nothing to say."""

@@ -49,6 +49,15 @@ CLOCK_AHEAD_MS_MAX: Final = 500
 SYNC_GAP_BLOCKS: Final = 4
 """Missing blocks are fetched one by one up to this gap; a wider one is closed by block sync."""
 
+HASTY_VIEWS_PER_DOUBLING: Final = 8
+"""Views nullified although a block was proposed, before patience doubles."""
+
+HASTY_DOUBLINGS_MAX: Final = 2
+"""How often it doubles so; with the back-off it is 16 times the first patience at most."""
+
+HASTY_VIEWS_MAX: Final = HASTY_VIEWS_PER_DOUBLING * (HASTY_DOUBLINGS_MAX + 1)
+"""Such views that are remembered; as many steps of finality later all are forgotten."""
+
 SILENT_VIEWS: Final = 3
 """Views in a row without a vote of a validator after which its turn to lead is skipped (liveness
 only)."""

@@ -11,6 +11,7 @@ from omninode.consensus import messages as msg
 from omninode.consensus.leaders import LeaderSchedule, LeaderWatch
 from omninode.consensus.limits import MISSED_TURNS, SILENT_VIEWS
 from omninode.consensus.messages import TimerId, TimerKind
+from omninode.consensus.pacemaker import Pacemaker
 from omninode.consensus.timing import Timing
 
 ME = 0
@@ -45,6 +46,21 @@ def test_back_off_is_integers_and_at_most_fourfold() -> None:
     patience = [timing.patience_ms(views) for views in range(9)]
     assert patience == [200, 200, 200, 300, 450, 675, 800, 800, 800]
     assert timing.advance_ms(10**9) == 1_200
+
+
+def test_hasty_views_double_patience_twice_and_are_forgotten_by_finality() -> None:
+    timing = Timing(100, 50, 2_000)
+    assert [timing.patience_ms(9, n) for n in (0, 7, 8, 15, 16, 99)] == [
+        800, 800, 1_600, 1_600, 3_200, 3_200
+    ]  # fmt: skip
+    assert timing.advance_ms(9, 16) == 4_800
+    pace = Pacemaker(timing)
+    for _ in range(100):
+        pace.was_hasty()
+    first = [pace.enter(view, final_view=0, idle_wait_ms=0)[0].delay_ms for view in (1, 9)]
+    assert first == [800, 3_200]
+    later = [pace.enter(n + 9, final_view=n + 8, idle_wait_ms=0)[0].delay_ms for n in range(30)]
+    assert later == [800] * 8 + [400] * 8 + [200] * 14
 
 
 def test_leaders_are_drawn_by_power() -> None:

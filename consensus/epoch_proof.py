@@ -29,8 +29,8 @@ from omninode.consensus.verification import check_certificate
 from omninode.errors import PeerFault
 
 FILLERS_MAX: Final = 4_096
-"""Fillers of one proof. A network that needs more of them to finalize an epoch's end has its
-sealing block not provable to strangers, who sync by blocks then."""
+"""Fillers of one proof. A network that needs more of them to finalize an epoch's end can not prove
+it, neither to light clients nor to nodes that were away."""
 
 _NO_BODY: Final = body_root(())
 

@@ -167,6 +167,8 @@ class ConsensusService:
                 for effect in self.core.step(event, now_ms=self._ports.clock()):
                     self._carry_out(effect)
         except BaseException as error:
+            # It goes on to whoever fed the core, who may be a peer's stream and swallow it; so it
+            # is kept for the task that ends the node with it.
             self._failure = error
             self._failed.set()
             raise

@@ -57,6 +57,13 @@ async def test_a_handover_comes_after_the_last_checkpoint_and_before_the_next(
         assert world.relay.trouble == ""
 
 
+async def see_blocks(world: World) -> None:
+    """Return after several blocks, at each of which the relay has looked for what is due."""
+    await world.until(lambda: world.follower.chain_height is not None)
+    first = world.follower.chain_height or 0
+    await world.until(lambda: (world.follower.chain_height or 0) >= first + 4)
+
+
 async def test_a_newer_checkpoint_waits_for_the_handover_whatever_crashes(world: World) -> None:
     async def hang(method: str, params: list[Any]) -> Any:
         if method == SEND:
@@ -66,7 +73,7 @@ async def test_a_newer_checkpoint_waits_for_the_handover_whatever_crashes(world:
     world.gate.answer = hang
     world.certified = certified(5, signers=(0, 1, 3), epoch=3)
     async with world.validator():
-        await trio.sleep(0.3)
+        await see_blocks(world)
         assert world.account.open is None  # the contract would not take it, and nothing else is due
         world.handovers[0] = handover()
         world.relay.wake()
@@ -131,5 +138,5 @@ async def test_one_who_is_not_in_the_set_brings_nothing(world: World) -> None:
     world.index = None
     world.certified = certified(1)
     async with world.validator():
-        await trio.sleep(0.5)
+        await see_blocks(world)
         assert world.sent == []

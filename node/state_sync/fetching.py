@@ -154,6 +154,7 @@ class Fetching:
         missing = await run(self._snapshots.missing, place, manifest)
         total, todo = len(manifest.chunks), list(reversed(missing))
         held = total - len(missing)
+        lost: BaseExceptionGroup[SnapshotLost] | None = None
 
         async def worker() -> None:
             nonlocal held
@@ -169,7 +170,10 @@ class Fetching:
                 for _ in range(CHUNKS_AT_ONCE):
                     nursery.start_soon(worker)
         except* SnapshotLost as group:
-            raise SnapshotLost(f"snapshot {manifest.height}") from group
+            lost = group
+        if lost is not None:
+            # Raised in there it would be a part of a group, which nobody expects of this method.
+            raise SnapshotLost(f"snapshot {manifest.height}") from lost
         await run(self._snapshots.finish_copy, place, manifest)
 
     async def _follow(self, peer: str) -> bool | None:
